@@ -1,0 +1,6 @@
+//! The deciding half of Witgate: routing, splits, affinity, balancing, the acceptance of plugin answers and the
+//! configuration they all come from. Pure: no clock, no socket and no randomness of its own; the time and the random
+//! bits are arguments.
+
+pub mod answer;
+pub mod config;
