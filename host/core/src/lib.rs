@@ -4,3 +4,5 @@
 
 pub mod answer;
 pub mod config;
+pub mod request;
+pub mod rollout;
