@@ -1,0 +1,110 @@
+//! The request as a plugin sees it. Never copies a value: declared fields are borrowed from what the host handed over.
+
+use core::cell::OnceCell;
+
+use crate::field::{Field, Name};
+
+/// A view of the request that a question is about.
+///
+/// Fields that the plugin declared are found among the values that crossed with the question and cost a few
+/// nanoseconds. Any other field is fetched from the host at its first read and kept for the rest of the question.
+pub struct Request<'a> {
+    declared: &'a [Field],
+    values: &'a [Option<String>],
+    fetch: &'a dyn Fn(&Field) -> Option<String>,
+    fetched: OnceCell<Box<Fetched>>,
+}
+
+/// A list that only grows, so that a value can be lent out for as long as the request while more are fetched.
+struct Fetched {
+    field: Field,
+    value: Option<String>,
+    next: OnceCell<Box<Fetched>>,
+}
+
+impl<'a> Request<'a> {
+    pub(crate) fn new(
+        declared: &'a [Field],
+        values: &'a [Option<String>],
+        fetch: &'a dyn Fn(&Field) -> Option<String>,
+    ) -> Self {
+        Request { declared, values, fetch, fetched: OnceCell::new() }
+    }
+
+    /// The method, in upper case: `GET`.
+    pub fn method(&self) -> &str {
+        self.find(Name::Method).unwrap_or_default()
+    }
+
+    /// The path without the query, as it came (not percent-decoded).
+    pub fn path(&self) -> &str {
+        self.find(Name::Path).unwrap_or_default()
+    }
+
+    /// The host the client asked for, in lower case and without a port; empty where the request names none.
+    pub fn host(&self) -> &str {
+        self.find(Name::Host).unwrap_or_default()
+    }
+
+    /// `http` or `https`.
+    pub fn scheme(&self) -> &str {
+        self.find(Name::Scheme).unwrap_or_default()
+    }
+
+    /// The client's IP address as text: `203.0.113.7`, `2001:db8::1`.
+    pub fn client_address(&self) -> &str {
+        self.find(Name::ClientAddress).unwrap_or_default()
+    }
+
+    /// The query string without the `?`, as it came.
+    pub fn query_string(&self) -> Option<&str> {
+        self.find(Name::QueryString)
+    }
+
+    /// The first header of this name; case does not matter.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.find(Name::Header(name))
+    }
+
+    /// The first cookie of exactly this name.
+    pub fn cookie(&self, name: &str) -> Option<&str> {
+        self.find(Name::Cookie(name))
+    }
+
+    /// The first query parameter of exactly this name, percent-decoded.
+    pub fn query(&self, name: &str) -> Option<&str> {
+        self.find(Name::Query(name))
+    }
+
+    /// Any field, for instance one that the configuration names.
+    pub fn field(&self, field: &Field) -> Option<&str> {
+        self.find(field.name())
+    }
+
+    /// The first of these fields that the request has with a value that is not empty: the usual meaning of `by = […]`.
+    pub fn first(&self, fields: &[Field]) -> Option<&str> {
+        fields.iter().filter_map(|field| self.field(field)).find(|value| !value.is_empty())
+    }
+
+    fn find(&self, name: Name<'_>) -> Option<&str> {
+        match self.declared.iter().position(|field| field.name().same(name)) {
+            Some(at) => self.values.get(at)?.as_deref(),
+            None => self.fetch(name),
+        }
+    }
+
+    fn fetch(&self, name: Name<'_>) -> Option<&str> {
+        let mut place = &self.fetched;
+        while let Some(known) = place.get() {
+            if known.field.name().same(name) {
+                return known.value.as_deref();
+            }
+            place = &known.next;
+        }
+        let added = place.get_or_init(|| {
+            let field = name.owned();
+            Box::new(Fetched { value: (self.fetch)(&field), field, next: OnceCell::new() })
+        });
+        added.value.as_deref()
+    }
+}
