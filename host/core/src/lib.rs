@@ -2,7 +2,10 @@
 //! configuration they all come from. Pure: no clock, no socket and no randomness of its own; the time and the random
 //! bits are arguments.
 
+pub mod affinity;
 pub mod answer;
 pub mod config;
+pub mod eligible;
+pub mod endpoint;
 pub mod request;
 pub mod rollout;

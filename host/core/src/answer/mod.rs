@@ -3,7 +3,11 @@
 //! A plugin's answer has an effect only through the `accept_*` functions here. What they return names indices or
 //! values that the host already knows, never an address.
 
+mod accept;
+
 use http::{HeaderName, HeaderValue, StatusCode};
+
+pub use accept::{accept_route, accept_scores, accept_split, accept_stick};
 
 /// A router's answer as it came, unchecked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -132,3 +136,9 @@ pub const MAX_HEADERS: usize = 32;
 pub const MAX_KEY: usize = 1024;
 /// Bytes of a cookie's value, at most.
 pub const MAX_COOKIE: usize = 4096;
+/// Headers of an immediate response, at most.
+pub const MAX_RESPONSE_HEADERS: usize = 100;
+/// Bytes of a redirect's `Location`, and of a cookie's path, at most.
+pub const MAX_LOCATION: usize = 8 << 10;
+/// Bytes of a cookie's name, at most.
+pub const MAX_COOKIE_NAME: usize = 256;

@@ -1,0 +1,319 @@
+//! An endpoint: who it is and what was observed of it. Shared by identity across generations, never copied; never
+//! decides whether it is picked.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::config;
+
+/// Time after which an observation has lost 1 - 1/e of its weight: that of peak-EWMA in linkerd and Envoy.
+pub const DECAY: Duration = Duration::from_secs(10);
+
+/// Whether an endpoint takes new requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It does.
+    Active,
+    /// It finishes what it has.
+    Draining,
+}
+
+/// One endpoint of a cluster. All methods are lock-free and may be called from every worker.
+#[derive(Debug)]
+pub struct Endpoint {
+    address: String,
+    id: u64,
+    zone: Option<String>,
+    /// What all times below count from.
+    born: Instant,
+    weight: AtomicU32,
+    draining: AtomicU8,
+    /// Milliseconds since `born`.
+    available_since: AtomicU64,
+    observed: Observed,
+}
+
+/// What every request writes, on cache lines of its own so that reading an address or a weight never waits for it.
+/// 128 bytes because processors fetch lines in pairs.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Observed {
+    in_flight: AtomicU32,
+    latency_ms: Average,
+    success: Average,
+    requests: AtomicU64,
+    failures: AtomicU64,
+}
+
+impl Endpoint {
+    /// An active endpoint that nothing was observed of, available since `now`.
+    pub fn new(config: &config::Endpoint, now: Instant) -> Self {
+        Self {
+            address: config.address.clone(),
+            id: xxh3_64(config.address.as_bytes()),
+            zone: config.zone.clone(),
+            born: now,
+            weight: AtomicU32::new(config.weight),
+            draining: AtomicU8::new(0),
+            available_since: AtomicU64::new(0),
+            observed: Observed {
+                in_flight: AtomicU32::new(0),
+                latency_ms: Average::unmeasured(),
+                success: Average::unmeasured(),
+                requests: AtomicU64::new(0),
+                failures: AtomicU64::new(0),
+            },
+        }
+    }
+
+    /// `host:port` as configured.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Stable identity: the hash of the address.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// The configured zone.
+    pub fn zone(&self) -> Option<&str> {
+        self.zone.as_deref()
+    }
+
+    /// The configured weight; 0 takes no new requests.
+    pub fn weight(&self) -> u32 {
+        self.weight.load(Relaxed)
+    }
+
+    /// Changes the configured weight. Takes effect with the next `Picker`.
+    pub fn set_weight(&self, weight: u32) {
+        self.weight.store(weight, Relaxed);
+    }
+
+    /// Whether it takes new requests.
+    pub fn state(&self) -> State {
+        if self.draining.load(Relaxed) == 0 { State::Active } else { State::Draining }
+    }
+
+    /// Changes the state. An endpoint that was draining and becomes active is available since `now`. Takes effect
+    /// with the next `Picker`.
+    pub fn set_state(&self, state: State, now: Instant) {
+        let was_draining = self.draining.swap(u8::from(state == State::Draining), Relaxed) != 0;
+        if was_draining && state == State::Active {
+            self.available_since.store(self.millis(now), Relaxed);
+        }
+    }
+
+    /// When it last became available.
+    pub fn available_since(&self) -> Instant {
+        self.born + Duration::from_millis(self.available_since.load(Relaxed))
+    }
+
+    /// Requests in flight now, over all workers.
+    pub fn in_flight(&self) -> u32 {
+        self.observed.in_flight.load(Relaxed)
+    }
+
+    /// Moving average of the time to the response's head, in milliseconds; 0 where nothing was measured yet.
+    ///
+    /// A sample x that comes Δt after the previous one moves the average a to `a·w + x·(1 - w)` with
+    /// `w = exp(-Δt / 10 s)`: the decay of Finagle's peak-EWMA (linkerd `tower-balance`), without its jump to peaks,
+    /// so that it is an average. The first sample is the average. Δt counts as at least 1 ms: above 1,000 samples a
+    /// second the average spans the last 10,000 samples instead of 10 s.
+    pub fn latency_ms(&self) -> f32 {
+        self.observed.latency_ms.value().unwrap_or(0.0)
+    }
+
+    /// Moving average of the share of requests that did not fail, 0 to 1, decayed as
+    /// [`latency_ms`](Self::latency_ms); 1 where nothing was measured yet.
+    pub fn success_rate(&self) -> f32 {
+        self.observed.success.value().unwrap_or(1.0)
+    }
+
+    /// Requests recorded since the endpoint exists.
+    pub fn requests(&self) -> u64 {
+        self.observed.requests.load(Relaxed)
+    }
+
+    /// Failures among them.
+    pub fn failures(&self) -> u64 {
+        self.observed.failures.load(Relaxed)
+    }
+
+    /// Counts a request in flight until the guard is dropped.
+    pub fn begin(self: &Arc<Self>) -> InFlight {
+        self.observed.in_flight.fetch_add(1, Relaxed);
+        InFlight(Arc::clone(self))
+    }
+
+    /// Records how a request ended. `latency` is the time to the response's head, none where no head came; `ok` is
+    /// false for a connect failure, reset, timeout or 5xx. A request that the client cancelled before the head is not
+    /// recorded: it says nothing about the endpoint.
+    pub fn record(&self, now: Instant, latency: Option<Duration>, ok: bool) {
+        let now = self.millis(now);
+        if let Some(latency) = latency {
+            self.observed.latency_ms.add(now, latency.as_secs_f32() * 1e3);
+        }
+        self.observed.success.add(now, if ok { 1.0 } else { 0.0 });
+        self.observed.requests.fetch_add(1, Relaxed);
+        if !ok {
+            self.observed.failures.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn millis(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.born).as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// A request in flight at an endpoint, counted until this is dropped.
+#[derive(Debug)]
+#[must_use = "the request counts only while this lives"]
+pub struct InFlight(Arc<Endpoint>);
+
+impl InFlight {
+    /// Where the request is.
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.0
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.observed.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A time-decayed average in one word, so that a sample is one compare-and-swap: the value as `f32` in the high half,
+/// and in the low half the milliseconds of the last sample, which wrap after 49 days (then a sample weighs too little
+/// once). Not a number: unmeasured.
+#[derive(Debug)]
+struct Average(AtomicU64);
+
+impl Average {
+    fn unmeasured() -> Self {
+        Self(AtomicU64::new(Self::pack(f32::NAN, 0)))
+    }
+
+    fn value(&self) -> Option<f32> {
+        let (value, _) = Self::unpack(self.0.load(Relaxed));
+        (!value.is_nan()).then_some(value)
+    }
+
+    fn add(&self, now_ms: u64, sample: f32) {
+        let now = now_ms as u32; // The low half wraps by design.
+        // The closure always gives a word, so this never fails.
+        let _ = self.0.fetch_update(Relaxed, Relaxed, |word| {
+            let (value, last) = Self::unpack(word);
+            if value.is_nan() {
+                return Some(Self::pack(sample, now));
+            }
+            // Workers read the clock before they get here, so a sample may be a little older than the last one.
+            let gap = now.wrapping_sub(last);
+            let (gap, last) = if gap > u32::MAX / 2 { (1, last) } else { (gap.max(1), now) };
+            let keep = (-f64::from(gap) / (DECAY.as_secs_f64() * 1e3)).exp();
+            let value = f64::from(value) * keep + f64::from(sample) * (1.0 - keep);
+            Some(Self::pack(value as f32, last))
+        });
+    }
+
+    fn pack(value: f32, last: u32) -> u64 {
+        u64::from(value.to_bits()) << 32 | u64::from(last)
+    }
+
+    fn unpack(word: u64) -> (f32, u32) {
+        let (high, low) = ((word >> 32) as u32, word as u32);
+        (f32::from_bits(high), low)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(now: Instant) -> Arc<Endpoint> {
+        let config = config::Endpoint { address: "10.0.0.1:80".into(), weight: 3, zone: Some("a".into()) };
+        Arc::new(Endpoint::new(&config, now))
+    }
+
+    #[track_caller]
+    fn check(what: &str, got: f32, want: f32) {
+        assert!((got - want).abs() <= 0.01 * want.abs().max(0.1), "{what}: {got}, want {want}");
+    }
+
+    #[test]
+    fn averages_decay_by_time() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let e = endpoint(start);
+        check("unmeasured latency", e.latency_ms(), 0.0);
+        check("unmeasured success", e.success_rate(), 1.0);
+        e.record(at(5), Some(Duration::from_millis(100)), true);
+        check("the first sample", e.latency_ms(), 100.0);
+        e.record(at(10_005), Some(Duration::from_millis(200)), false);
+        let keep = (-1.0f32).exp();
+        check("one decay later", e.latency_ms(), 100.0 * keep + 200.0 * (1.0 - keep));
+        check("one decay later", e.success_rate(), keep);
+        e.record(at(10_005), None, true);
+        check("no head, no latency", e.latency_ms(), 100.0 * keep + 200.0 * (1.0 - keep));
+        for second in 11..100 {
+            e.record(at(second * 1000), Some(Duration::from_millis(20)), true);
+        }
+        check("after nine decays", e.latency_ms(), 20.0);
+        check("after nine decays", e.success_rate(), 1.0);
+        assert_eq!((e.requests(), e.failures()), (92, 1));
+    }
+
+    #[test]
+    fn many_samples_within_a_millisecond_still_count() {
+        let start = Instant::now();
+        let e = endpoint(start);
+        e.record(start, Some(Duration::from_millis(10)), true);
+        for _ in 0..10_000 {
+            e.record(start, Some(Duration::from_millis(20)), true);
+        }
+        let keep = (-1.0f32).exp();
+        check("10,000 samples are one decay", e.latency_ms(), 10.0 * keep + 20.0 * (1.0 - keep));
+    }
+
+    #[test]
+    fn late_samples_do_not_turn_time_back() {
+        let start = Instant::now();
+        let e = endpoint(start);
+        e.record(start + Duration::from_secs(20), Some(Duration::from_millis(10)), true);
+        e.record(start + Duration::from_secs(19), Some(Duration::from_millis(1000)), true);
+        check("a late sample counts as one at once", e.latency_ms(), 10.1);
+    }
+
+    #[test]
+    fn in_flight_counts_guards() {
+        let e = endpoint(Instant::now());
+        let (a, b) = (e.begin(), e.begin());
+        assert_eq!(e.in_flight(), 2);
+        drop(a);
+        assert_eq!((e.in_flight(), b.endpoint().address()), (1, "10.0.0.1:80"));
+        drop(b);
+        assert_eq!(e.in_flight(), 0);
+    }
+
+    #[test]
+    fn becoming_active_again_restarts_availability() {
+        let start = Instant::now();
+        let e = endpoint(start);
+        let later = start + Duration::from_secs(5);
+        e.set_state(State::Active, later);
+        assert_eq!(e.available_since(), start, "it was active all along");
+        e.set_state(State::Draining, later);
+        assert_eq!((e.state(), e.available_since()), (State::Draining, start));
+        e.set_state(State::Active, later);
+        assert_eq!((e.state(), e.available_since()), (State::Active, later));
+    }
+}
