@@ -1,0 +1,347 @@
+//! The only place that configures wasmtime, with a reason beside each number; and the epoch ticker. It must never
+//! compile or instantiate on its own.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use sha2::{Digest, Sha256};
+use wasmtime::component::{InstancePre, Linker};
+use wasmtime::{Config, Enabled, EngineWeak, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
+
+use crate::artifact::{self, Cache, CacheOptions};
+use crate::bindings::{Indices, host, types};
+use crate::guest::State;
+use crate::keeper::Keeper;
+use crate::{Exports, Refused, Stage, inspect};
+
+/// How often the epoch advances while calls are made: a quarter of the default budget, so that a call is cut within
+/// 25 % of it, for 2,000 wake-ups a second (0.3 % of a core). An idle proxy has none.
+pub(crate) const TICK: Duration = Duration::from_micros(500);
+/// How long the ticker goes on after the last deadline that it was needed for, so that traffic does not wake it anew
+/// for every call.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Native stack of a call. wasmtime's default; recursion deeper than this traps.
+const WASM_STACK: usize = 512 << 10;
+/// Stack of a call that may wait: the guest's, and room for the host functions that it calls.
+const FIBER_STACK: usize = 1 << 20;
+/// Memory of an ended instance that is wiped and kept for the next, where the kernel can say which pages were touched
+/// (Linux 6.7, PAGEMAP_SCAN). A Rust plugin touches 17 KiB. Without the scan keeping is slower than unmapping.
+const KEEP_RESIDENT: usize = 64 << 10;
+/// Slots of ended instances that stay warm; each holds up to [`KEEP_RESIDENT`], so this is 1 MiB.
+const WARM_SLOTS: u32 = 16;
+/// Core instances, tables and memories of one component. A wrapped core module has three instances (itself and two
+/// shims); componentize-py's has more, which the instances of others leave room for.
+const CORE_INSTANCES: u32 = 4;
+
+/// Bounds of an engine.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// Bytes of linear memory that any one instance may be given; every slot reserves that much address space.
+    pub memory_ceiling: u64,
+    /// Instances alive at once, over all plugins and workers.
+    pub max_instances: u32,
+    /// Where compiled artefacts are kept; none compiles anew each time.
+    pub cache: Option<CacheOptions>,
+}
+
+impl Default for EngineOptions {
+    /// 256 MiB, 128 instances, no cache.
+    fn default() -> Self {
+        Self { memory_ceiling: 256 << 20, max_instances: 128, cache: None }
+    }
+}
+
+/// Why an engine could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// wasmtime refused its configuration: the address space is too small, or the CPU is not supported.
+    #[error("the Wasm engine cannot start: {0}")]
+    Wasmtime(String),
+    /// A thread could not be started.
+    #[error("the Wasm engine cannot start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// A configured wasmtime, its ticker, its background thread and its artefact cache. One for a process.
+pub struct Engine {
+    pub(crate) wasm: wasmtime::Engine,
+    pub(crate) memory_ceiling: u64,
+    pub(crate) ticker: Arc<Ticker>,
+    pub(crate) keeper: Keeper,
+    linker: Linker<State>,
+    cache: Option<Cache>,
+    loaded: Mutex<HashMap<[u8; 32], Weak<Code>>>,
+    /// Never driven. WASI's timers insist on a runtime to register with; as nobody drives it they never fire, and
+    /// the call that waits for one fails.
+    timers: Option<tokio::runtime::Runtime>,
+}
+
+/// A module that was wrapped, compiled and inspected, and can be admitted with any number of configurations.
+pub struct Code {
+    /// Of the bytes as they were given.
+    pub sha256: [u8; 32],
+    /// Which questions it answers.
+    pub exports: Exports,
+    /// Names of what it imports.
+    pub imports: Vec<String>,
+    /// Bytes as they were given.
+    pub size: usize,
+    /// Whether the compiled artefact came from the cache.
+    pub from_cache: bool,
+    pub(crate) pre: InstancePre<State>,
+    pub(crate) indices: Indices,
+    /// Whether its imports may wait, so that it must be called on a stack of its own.
+    pub(crate) may_wait: bool,
+}
+
+impl Code {
+    /// SHA-256 of the bytes as they were given, in lower-case hexadecimal.
+    pub fn hex(&self) -> String {
+        hex(&self.sha256)
+    }
+}
+
+impl Engine {
+    /// Starts an engine with its two threads.
+    ///
+    /// # Errors
+    /// Where wasmtime does not support this machine, or a thread cannot be started.
+    pub fn new(options: EngineOptions) -> Result<Arc<Self>, Error> {
+        let failed = |e: wasmtime::Error| Error::Wasmtime(format!("{e:#}"));
+        let wasm = wasmtime::Engine::new(&config(&options)).map_err(failed)?;
+        let linker = linker(&wasm).map_err(failed)?;
+        let ticker = Ticker::start(wasm.weak())?;
+        let timers = Some(tokio::runtime::Builder::new_current_thread().enable_time().build()?);
+        Ok(Arc::new(Self {
+            cache: options.cache.map(|cache| Cache::new(cache, &wasm)),
+            memory_ceiling: options.memory_ceiling,
+            keeper: Keeper::start()?,
+            loaded: Mutex::default(),
+            wasm,
+            linker,
+            ticker,
+            timers,
+        }))
+    }
+
+    /// Makes code of a component or of a core module with an embedded component type. Slow (milliseconds to seconds):
+    /// never on a worker. `progress` hears of each step as it begins. The same bytes give the same code while it lives.
+    ///
+    /// # Errors
+    /// Where the bytes are not such a module, or it imports or exports the wrong things; the error says what.
+    pub fn load(&self, bytes: &[u8], progress: &dyn Fn(Stage)) -> Result<Arc<Code>, Refused> {
+        progress(Stage::Hash);
+        let sha256: [u8; 32] = Sha256::digest(bytes).into();
+        if let Some(code) = self.loaded().get(&sha256).and_then(Weak::upgrade) {
+            return Ok(code);
+        }
+        progress(Stage::LoadArtefact);
+        let cached = self.cache.as_ref().and_then(|cache| cache.load(&self.wasm, &sha256));
+        let from_cache = cached.is_some();
+        let component = match cached {
+            Some(component) => component,
+            None => {
+                progress(Stage::Wrap);
+                let wrapped = artifact::wrap(bytes)?;
+                progress(Stage::Compile);
+                let component = artifact::compile(&self.wasm, &wrapped)?;
+                if let Some(cache) = &self.cache {
+                    cache.store(&sha256, &component);
+                }
+                component
+            }
+        };
+        progress(Stage::Inspect);
+        let inspected = inspect::inspect(&self.wasm, &self.linker, &component)?;
+        let may_wait = inspected.imports.iter().any(|import| crate::wasi::may_wait(import));
+        let code = Arc::new(Code {
+            sha256,
+            exports: inspected.exports,
+            imports: inspected.imports,
+            size: bytes.len(),
+            from_cache,
+            pre: inspected.pre,
+            indices: inspected.indices,
+            may_wait,
+        });
+        let mut loaded = self.loaded();
+        loaded.retain(|_, code| code.strong_count() > 0);
+        loaded.insert(sha256, Arc::downgrade(&code));
+        Ok(code)
+    }
+
+    /// Makes this thread one on which WASI's timers can be registered.
+    pub(crate) fn enter_timers(&self) -> Option<tokio::runtime::EnterGuard<'_>> {
+        self.timers.as_ref().map(tokio::runtime::Runtime::enter)
+    }
+
+    fn loaded(&self) -> std::sync::MutexGuard<'_, HashMap<[u8; 32], Weak<Code>>> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("memory_ceiling", &self.memory_ceiling).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Code {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Code").field("sha256", &self.hex()).field("exports", &self.exports).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.ticker.stop();
+        // The plain drop of a runtime panics where the last handle goes away on a tokio worker.
+        if let Some(timers) = self.timers.take() {
+            timers.shutdown_background();
+        }
+    }
+}
+
+fn config(options: &EngineOptions) -> Config {
+    let ceiling = options.memory_ceiling.next_multiple_of(64 << 10);
+    let cores = options.max_instances.saturating_mul(CORE_INSTANCES);
+    let scan = PoolingAllocationConfig::is_pagemap_scan_available();
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(options.max_instances)
+        .total_core_instances(cores)
+        .total_memories(cores)
+        .total_tables(cores)
+        .total_stacks(options.max_instances)
+        .max_memory_size(usize::try_from(ceiling).unwrap_or(usize::MAX))
+        // Reserved address space (100 MiB in all), never resident unless used. See guest.rs for the limit itself.
+        .table_elements(crate::guest::TABLE_ELEMENTS)
+        // Upper bounds only: nothing is allocated ahead. Interpreters compiled to Wasm have 10,000s of functions.
+        .max_core_instance_size(4 << 20)
+        .max_component_instance_size(16 << 20)
+        .max_unused_warm_slots(WARM_SLOTS)
+        .linear_memory_keep_resident(if scan { KEEP_RESIDENT } else { 0 })
+        .table_keep_resident(if scan { 4 << 10 } else { 0 })
+        .pagemap_scan(Enabled::Auto);
+
+    let mut config = Config::new();
+    config
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+        .epoch_interruption(true) // +0–5 % on a call; fuel costs 5–15 %.
+        .memory_reservation(ceiling) // The default reserves 4 GiB of address space for every slot.
+        .memory_may_move(false) // Pooled memories never move; telling the compiler keeps their base in a register.
+        .memory_init_cow(true) // A fresh instance maps its data instead of copying it.
+        .max_wasm_stack(WASM_STACK)
+        .async_stack_size(FIBER_STACK)
+        .cranelift_opt_level(OptLevel::Speed)
+        .generate_address_map(false) // Only for the source lines of backtraces, a third of the artefact's size.
+        .native_unwind_info(false); // Only for native debuggers and profilers.
+    config
+}
+
+fn linker(wasm: &wasmtime::Engine) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::new(wasm);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    types::add_to_linker::<State, wasmtime::component::HasSelf<State>>(&mut linker, |state| state)?;
+    host::add_to_linker::<State, wasmtime::component::HasSelf<State>>(&mut linker, |state| state)?;
+    Ok(linker)
+}
+
+/// Ticks after which `time` has certainly passed: one more than needed, as the first may come at once.
+pub(crate) fn ticks(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos().div_ceil(TICK.as_nanos())).unwrap_or(u64::MAX).saturating_add(1)
+}
+
+/// Advances the epoch while a deadline is armed, and sleeps otherwise.
+pub(crate) struct Ticker {
+    start: Instant,
+    /// Nanoseconds since `start` until which the epoch must advance.
+    needed_until: AtomicU64,
+    asleep: AtomicBool,
+    stopped: AtomicBool,
+    thread: OnceLock<Thread>,
+}
+
+impl Ticker {
+    fn start(engine: EngineWeak) -> std::io::Result<Arc<Self>> {
+        let ticker = Arc::new(Self {
+            start: Instant::now(),
+            needed_until: AtomicU64::new(0),
+            asleep: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            thread: OnceLock::new(),
+        });
+        let own = Arc::clone(&ticker);
+        let handle = thread::Builder::new().name("witgate-epoch".into()).spawn(move || own.run(&engine))?;
+        let _ = ticker.thread.set(handle.thread().clone());
+        Ok(ticker)
+    }
+
+    /// Sees to it that the epoch advances until a call of `budget` that begins now has ended, extensions included.
+    /// One load for most calls.
+    pub(crate) fn cover(&self, now: Instant, budget: Duration) {
+        let end = self.nanos(now).saturating_add(nanos(budget.saturating_mul(crate::guest::WORST_CASE)));
+        if self.needed_until.load(Ordering::SeqCst) >= end {
+            return;
+        }
+        self.needed_until.fetch_max(end.saturating_add(nanos(LINGER)), Ordering::SeqCst);
+        // The ticker sets `asleep` before it looks at `needed_until` for the last time; this is the other order. One
+        // of the two sees the other (Dekker), so that an armed deadline never meets a sleeping ticker.
+        if self.asleep.load(Ordering::SeqCst) {
+            self.wake();
+        }
+    }
+
+    fn run(&self, engine: &EngineWeak) {
+        while !self.stopped.load(Ordering::SeqCst) {
+            if self.needed() {
+                thread::sleep(TICK);
+            } else {
+                self.asleep.store(true, Ordering::SeqCst);
+                if !self.needed() && !self.stopped.load(Ordering::SeqCst) {
+                    thread::park(); // A wake-up before this line makes it return at once.
+                }
+                self.asleep.store(false, Ordering::SeqCst);
+            }
+            match engine.upgrade() {
+                Some(engine) => engine.increment_epoch(),
+                None => return,
+            }
+        }
+    }
+
+    fn needed(&self) -> bool {
+        self.nanos(Instant::now()) < self.needed_until.load(Ordering::SeqCst)
+    }
+
+    fn nanos(&self, at: Instant) -> u64 {
+        nanos(at.saturating_duration_since(self.start))
+    }
+
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+}
+
+/// Saturating.
+pub(crate) fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}"); // Writing to a String does not fail.
+        text
+    })
+}

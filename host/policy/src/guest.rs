@@ -1,0 +1,186 @@
+//! What stands behind one instance: the request in question, its limits, its deadline, and the functions that the host
+//! offers it. It must never show an instance anything but the request in question.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use wasmtime::{ResourceLimiter, UpdateDeadline};
+use wasmtime_wasi::{WasiCtxView, WasiView};
+use witgate_core::request::Head;
+
+use crate::bindings::{field_name, host, types};
+use crate::engine::{TICK, ticks};
+use crate::log::Log;
+use crate::wasi::Wasi;
+
+/// Elements of all tables of an instance. componentize-py's function table has about 15,000.
+pub(crate) const TABLE_ELEMENTS: usize = 100_000;
+/// Extensions of a call's deadline while the operating system keeps its thread off the core.
+const EXTENSIONS: u8 = 8;
+/// Budgets after which a call has ended whatever happened: two halves and the extensions, and one for rounding to ticks.
+pub(crate) const WORST_CASE: u32 = (EXTENSIONS as u32 + 2) / 2 + 1;
+
+/// A store's data.
+pub(crate) struct State {
+    /// The request in question; a stand-in between questions.
+    pub(crate) head: Head,
+    /// Whether the question is about a request.
+    pub(crate) about_request: bool,
+    /// The offered clusters; kept between calls so that the count is touched only when the offer changes.
+    pub(crate) clusters: Option<Arc<[String]>>,
+    /// Whether the question is `splitter.split`.
+    pub(crate) offering: bool,
+    pub(crate) limits: Limits,
+    pub(crate) deadline: Deadline,
+    log: Arc<Log>,
+    random: u64,
+    wasi: Option<Box<Wasi>>,
+}
+
+impl State {
+    pub(crate) fn new(log: &Arc<Log>, memory: u64, seed: u64) -> Self {
+        Self {
+            head: Head::default(),
+            about_request: false,
+            clusters: None,
+            offering: false,
+            limits: Limits::new(memory),
+            deadline: Deadline::default(),
+            log: Arc::clone(log),
+            random: seed,
+            wasi: None,
+        }
+    }
+}
+
+impl host::Host for State {
+    fn log(&mut self, level: host::Level, message: String) {
+        self.log.line(level, &message);
+    }
+
+    fn field(&mut self, name: types::Field) -> Option<String> {
+        if !self.about_request {
+            return None;
+        }
+        field_name(name).and_then(|name| self.head.field(&name).map(std::borrow::Cow::into_owned))
+    }
+
+    fn offered_clusters(&mut self) -> Vec<String> {
+        self.clusters.as_ref().filter(|_| self.offering).map_or_else(Vec::new, |names| names.to_vec())
+    }
+
+    fn monotonic_now(&mut self) -> u64 {
+        static START: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
+        u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): 64 bits of state, passes BigCrush, 1 ns.
+    fn random_u64(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+impl types::Host for State {}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        let Wasi { ctx, table } = &mut **self.wasi.get_or_insert_with(|| Box::new(Wasi::new(&self.log)));
+        WasiCtxView { ctx, table }
+    }
+}
+
+/// A seed for the next instance: the operating system's, and a count, so that no two instances share one.
+pub(crate) fn seed() -> u64 {
+    static BASE: std::sync::LazyLock<u64> = std::sync::LazyLock::new(|| getrandom::u64().unwrap_or(0x5eed));
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    BASE.wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed).wrapping_mul(0xd134_2543_de82_ef95))
+}
+
+/// The memory budget of one instance, over all of its memories.
+pub(crate) struct Limits {
+    budget: usize,
+    used: usize,
+    tables: usize,
+    /// Set when growth was refused. What follows in the same call is then a failure of memory.
+    pub(crate) refused: bool,
+}
+
+impl Limits {
+    fn new(memory: u64) -> Self {
+        Self { budget: usize::try_from(memory).unwrap_or(usize::MAX), used: 0, tables: 0, refused: false }
+    }
+
+    /// Bytes of linear memory in use.
+    pub(crate) fn used(&self) -> usize {
+        self.used
+    }
+
+    fn grow(used: &mut usize, refused: &mut bool, current: usize, desired: usize, most: usize) -> bool {
+        let after = used.saturating_add(desired.saturating_sub(current));
+        let fits = after <= most;
+        if fits {
+            *used = after;
+        } else {
+            *refused = true;
+        }
+        fits
+    }
+}
+
+impl ResourceLimiter for Limits {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(Self::grow(&mut self.used, &mut self.refused, current, desired, self.budget))
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(Self::grow(&mut self.tables, &mut self.refused, current, desired, TABLE_ELEMENTS))
+    }
+}
+
+/// The deadline of the call in progress.
+///
+/// The budget is wall time, but a thread that the operating system took off its core for longer than the budget has
+/// done no wrong: on a loaded machine that happens many times a second, and five such failures would quarantine a
+/// healthy plugin. So the epoch deadline is set at half of the budget; there the thread's CPU clock is read (a system
+/// call, 200 ns, only in slow calls), and at the full budget the call ends where the thread had the core for at least
+/// a quarter of the second half, or was extended [`EXTENSIONS`] times. An endless loop is cut at one budget where the
+/// core is free and at five budgets in the worst case.
+#[derive(Default)]
+pub(crate) struct Deadline {
+    half: Duration,
+    sampled: Option<Duration>,
+    extensions: u8,
+    /// Set when the deadline ended the call.
+    pub(crate) overrun: bool,
+}
+
+impl Deadline {
+    /// Arms for a call of at most `budget`; returns the ticks to the first look.
+    pub(crate) fn arm(&mut self, budget: Duration) -> u64 {
+        *self = Self { half: (budget / 2).max(TICK), sampled: None, extensions: 0, overrun: false };
+        ticks(self.half)
+    }
+
+    pub(crate) fn reached(&mut self) -> UpdateDeadline {
+        let now = thread_time();
+        let Some(before) = self.sampled.replace(now) else {
+            return UpdateDeadline::Continue(ticks(self.half));
+        };
+        if now.saturating_sub(before) >= self.half / 4 || self.extensions == EXTENSIONS {
+            self.overrun = true;
+            return UpdateDeadline::Interrupt;
+        }
+        self.extensions += 1;
+        UpdateDeadline::Continue(ticks(self.half))
+    }
+}
+
+/// CPU time that this thread has used.
+fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}

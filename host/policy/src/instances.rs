@@ -1,0 +1,258 @@
+//! Instances: how one is made, and which ones a worker has. One store an instance, because after a trap nothing in a
+//! store can be entered again. It must never make a worker wait for an instance.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use smallvec::SmallVec;
+use wasmtime::component::{ComponentNamedList, Lift, Lower, TypedFunc};
+use wasmtime::{Store, Trap};
+use witgate_core::request::{FieldName, Head};
+
+use crate::bindings::{Manifest, Questions};
+use crate::engine::{Code, Engine};
+use crate::guest::{self, State};
+use crate::log::Log;
+use crate::plugin::Plugin;
+use crate::{Failure, engine};
+
+/// Bytes of one answer, or of one host call's arguments, that are copied out of an instance. The largest honest one is
+/// a 64 KiB body, or 10,000 scores; without the limit, overlapping strings in a small memory could stand for terabytes.
+const ANSWER: usize = 1 << 20;
+
+/// One instance in its own store.
+pub(crate) struct Instance {
+    pub(crate) store: Store<State>,
+    pub(crate) questions: Questions,
+}
+
+/// How calls into instances of one code are made.
+#[derive(Clone, Copy)]
+pub(crate) struct Caller<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) code: &'a Code,
+    /// Time that one call may take.
+    pub(crate) budget: Duration,
+}
+
+impl Caller<'_> {
+    /// Makes an instance: maps its memory and runs its start functions, within the budget.
+    pub(crate) fn start(&self, log: &Arc<Log>, memory: u64) -> Result<Instance, Failure> {
+        let mut store = Store::new(&self.engine.wasm, State::new(log, memory, guest::seed()));
+        store.limiter(|state| &mut state.limits);
+        store.epoch_deadline_callback(|mut cx| Ok(cx.data_mut().deadline.reached()));
+        store.set_hostcall_fuel(ANSWER);
+        self.arm(&mut store);
+        let pre = &self.code.pre;
+        let made = if self.code.may_wait {
+            let _timers = self.engine.enter_timers();
+            at_once(pre.instantiate_async(&mut store))
+        } else {
+            Some(pre.instantiate(&mut store))
+        };
+        let instance = made.ok_or(Failure::Waited)?.map_err(|e| failure(&e, store.data()))?;
+        let questions = self.code.indices.load(&mut store, &instance).map_err(|e| failure(&e, store.data()))?;
+        Ok(Instance { store, questions })
+    }
+
+    /// `lifecycle.configure`. The inner error is the plugin's own.
+    pub(crate) fn configure(&self, on: &mut Instance, config: &str) -> Result<Result<Manifest, String>, Failure> {
+        let func = on.questions.lifecycle.func_configure();
+        self.call(&mut on.store, func, (config,)).map(|(answer,)| answer)
+    }
+
+    /// One call within the budget. After an error the store must not be used again.
+    pub(crate) fn call<P, R>(&self, store: &mut Store<State>, func: TypedFunc<P, R>, params: P) -> Result<R, Failure>
+    where
+        P: ComponentNamedList + Lower + Send + Sync,
+        R: ComponentNamedList + Lift + Send + Sync + 'static,
+    {
+        self.arm(store);
+        let result = if self.code.may_wait {
+            let _timers = self.engine.enter_timers();
+            at_once(func.call_async(&mut *store, params)).ok_or(Failure::Waited)?
+        } else {
+            func.call(&mut *store, params)
+        };
+        result.map_err(|e| failure(&e, store.data()))
+    }
+
+    fn arm(&self, store: &mut Store<State>) {
+        self.engine.ticker.cover(Instant::now(), self.budget);
+        let state = store.data_mut();
+        state.limits.refused = false;
+        let ticks = state.deadline.arm(self.budget);
+        store.set_epoch_deadline(ticks);
+    }
+}
+
+/// Polls once. None where the future would wait: no question may, as its thread serves other requests.
+fn at_once<F: Future>(future: F) -> Option<F::Output> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
+    }
+}
+
+fn failure(error: &wasmtime::Error, state: &State) -> Failure {
+    if state.deadline.overrun {
+        return Failure::Overrun;
+    }
+    if state.limits.refused {
+        return Failure::Memory;
+    }
+    if let Some(trap) = error.downcast_ref::<Trap>() {
+        return Failure::Trap(trap.to_string().trim_start_matches("wasm trap: ").to_owned());
+    }
+    if error.is::<wasmtime_wasi::I32Exit>() {
+        return Failure::Trap("called exit".to_owned());
+    }
+    let text = format!("{error:#}");
+    Failure::Malformed(text[..text.floor_char_boundary(300)].to_owned())
+}
+
+/// The instances of one worker. Each worker thread has its own, so that no call meets a lock.
+#[derive(Default)]
+pub struct Instances {
+    kept: Vec<Kept>,
+    pub(crate) scratch: Scratch,
+    pub(crate) shard: Shard,
+}
+
+/// What a worker has of one plugin. The list is scanned: a worker serves a handful of plugins.
+struct Kept {
+    id: u64,
+    plugin: Weak<Plugin>,
+    engine: Arc<engine::Engine>,
+    instance: Option<Box<Instance>>,
+    /// Whether the last call was the circuit's trial, whose answer the host may still reject.
+    trial: bool,
+}
+
+/// Which counters a worker writes.
+pub(crate) struct Shard(pub(crate) usize);
+
+impl Default for Shard {
+    fn default() -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl std::fmt::Debug for Instances {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Instances").field("plugins", &self.kept.len()).finish_non_exhaustive()
+    }
+}
+
+impl Instances {
+    /// Empty: instances are taken from the plugins' spares at first use.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Lets go of the instances of plugins that are no more. Call it when the generation has changed; a first call to
+    /// a new plugin does it too. The instances are taken down on the engine's own thread.
+    pub fn sweep(&mut self) {
+        for mut gone in self.kept.extract_if(.., |kept| kept.plugin.strong_count() == 0) {
+            if let Some(instance) = gone.instance.take() {
+                gone.engine.keeper.discard(instance);
+            }
+        }
+    }
+
+    /// Instances that are held now.
+    pub fn held(&self) -> usize {
+        self.kept.iter().filter(|kept| kept.instance.is_some()).count()
+    }
+
+    /// The slot of a plugin, as an index that holds until the next call of this or of `sweep`.
+    pub(crate) fn slot(&mut self, plugin: &Plugin) -> usize {
+        if let Some(slot) = self.kept.iter().position(|kept| kept.id == plugin.id) {
+            return slot;
+        }
+        self.sweep();
+        self.kept.push(Kept {
+            id: plugin.id,
+            plugin: plugin.me.clone(),
+            engine: Arc::clone(&plugin.engine),
+            instance: None,
+            trial: false,
+        });
+        self.kept.len() - 1
+    }
+
+    pub(crate) fn take(&mut self, slot: usize) -> Option<Box<Instance>> {
+        self.kept[slot].instance.take()
+    }
+
+    pub(crate) fn put(&mut self, slot: usize, instance: Box<Instance>) {
+        self.kept[slot].instance = Some(instance);
+    }
+
+    /// Sets whether a trial's answer waits for the host's verdict; returns whether one did.
+    pub(crate) fn trial(&mut self, slot: usize, trial: bool) -> bool {
+        std::mem::replace(&mut self.kept[slot].trial, trial)
+    }
+}
+
+/// The declared fields of a request as text in one buffer that is used again from call to call. A copy, because the
+/// request itself stands in the store's data while the instance reads the values.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    text: String,
+    ends: SmallVec<[Option<usize>; 8]>,
+}
+
+/// Declared values; eight or fewer take no allocation.
+pub(crate) type Row<'a> = SmallVec<[Option<&'a str>; 8]>;
+
+impl Scratch {
+    pub(crate) fn fill(&mut self, manifest: &[FieldName], head: &Head) -> Row<'_> {
+        let Self { text, ends } = self;
+        text.clear();
+        ends.clear();
+        for name in manifest {
+            let present = match name {
+                FieldName::ClientAddress => {
+                    text.push_str(&head.client_text());
+                    true
+                }
+                name => head.field(name).map(|value| text.push_str(&value)).is_some(),
+            };
+            ends.push(present.then_some(text.len()));
+        }
+        let mut start = 0;
+        let value = |end: &Option<usize>| end.map(|end| &text[std::mem::replace(&mut start, end)..end]);
+        ends.iter().map(value).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_stand_in_the_manifests_order_and_absent_is_not_empty() {
+        let mut head = Head { uri: "/p?q=1&e=".parse().expect("a valid URI"), ..Head::default() };
+        head.headers.insert("x-a", http::HeaderValue::from_static("va"));
+        let query = |name: &str| FieldName::Query(name.to_owned());
+        let manifest = [
+            FieldName::Path,
+            FieldName::Header(http::HeaderName::from_static("x-none")),
+            FieldName::ClientAddress,
+            query("e"),
+            query("none"),
+            FieldName::Header(http::HeaderName::from_static("x-a")),
+        ];
+        let mut scratch = Scratch::default();
+        for _ in 0..2 {
+            let values = scratch.fill(&manifest, &head);
+            assert_eq!(values[..], [Some("/p"), None, Some("0.0.0.0"), Some(""), None, Some("va")]);
+        }
+    }
+}
