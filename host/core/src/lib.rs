@@ -4,8 +4,12 @@
 
 pub mod affinity;
 pub mod answer;
+pub mod balance;
 pub mod config;
 pub mod eligible;
 pub mod endpoint;
+mod hash;
 pub mod request;
 pub mod rollout;
+#[cfg(test)]
+mod seeded;

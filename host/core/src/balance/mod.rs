@@ -1,0 +1,361 @@
+//! Picks an endpoint among those that are eligible. Never decides who is eligible, and never waits or allocates.
+
+mod consistent;
+mod maglev;
+mod sampler;
+mod schedule;
+mod shares;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use smallvec::SmallVec;
+
+use crate::{
+    config::Algorithm,
+    eligible::eligible,
+    endpoint::Endpoint,
+    hash::{mix, scale},
+};
+use consistent::Consistent;
+use sampler::Sampler;
+use schedule::Schedule;
+
+pub use shares::FLOOR;
+
+/// Draws before the search for an endpoint that was not tried goes on in order.
+const REDRAWS: usize = 4;
+/// Slots of a ring or table that are looked at for an endpoint that was not tried. Only where most of the traffic is
+/// owned by endpoints that are out does a pick need more; it then takes one of the others by the hash alone.
+const WALK: usize = 128;
+
+/// How far round-robin has come. One for each cluster, shared by the workers and carried across rebuilds, so that
+/// round-robin neither starts over with each nor herds.
+#[derive(Debug, Default)]
+pub struct Cursor(AtomicU64);
+
+impl Cursor {
+    fn next(&self) -> u64 {
+        self.0.fetch_add(1, Relaxed)
+    }
+}
+
+/// Picks endpoints of a cluster. Immutable; rebuilt off the request path whenever endpoints, states or weights
+/// change ([`build`](Self::build)), or only scores ([`rescore`](Self::rescore)).
+///
+/// What is read per pick beside the tables is the endpoints' in-flight count, so a state or weight that changed since
+/// the picker was built has no effect on it.
+#[derive(Debug, Clone)]
+pub struct Picker {
+    base: Arc<Base>,
+    scored: Option<Scored>,
+}
+
+/// What does not depend on scores. A candidate is known by its position among the eligible endpoints.
+#[derive(Debug)]
+struct Base {
+    endpoints: Arc<[Arc<Endpoint>]>,
+    algorithm: Algorithm,
+    /// Index in `endpoints` of each candidate, ascending.
+    indices: Box<[u32]>,
+    /// Effective weight of each candidate, above 0.
+    weights: Box<[u32]>,
+    method: Method,
+    /// (endpoint id, position), ascending.
+    ids: Box<[(u64, u32)]>,
+    /// For requests with a hash. Made at once for the hashing algorithms, else when first needed.
+    consistent: OnceLock<Consistent>,
+}
+
+/// How a candidate is picked for a request without a hash.
+#[derive(Debug)]
+enum Method {
+    RoundRobin(Schedule),
+    LeastRequest(Sampler),
+    Random(Sampler),
+    /// A hashing algorithm: by a random hash.
+    Hash,
+}
+
+#[derive(Debug, Clone)]
+struct Scored {
+    /// Positions with a score above 0, ascending.
+    live: Arc<[u32]>,
+    /// Share of the traffic for each position, 0 where the score is 0; the sum is 1.
+    shares: Arc<[f64]>,
+    /// Draws from `live`.
+    sampler: Arc<Sampler>,
+}
+
+impl Picker {
+    /// Makes the tables of an algorithm over the endpoints that are eligible now.
+    ///
+    /// `scores` has one element for each endpoint and was accepted already. With scores, requests without a hash are
+    /// spread at random in proportion to score × weight ([`FLOOR`] holds, 0 is out) whatever the algorithm; requests
+    /// with a hash keep their endpoint while its score is not 0. Scores that would leave none of the eligible
+    /// endpoints, or of the wrong number, count as none.
+    ///
+    /// O(n log n); up to tens of milliseconds for ring and table of a large cluster, so never on a worker.
+    pub fn build(endpoints: Arc<[Arc<Endpoint>]>, algorithm: Algorithm, scores: Option<&[f32]>) -> Self {
+        let candidates = eligible(&endpoints);
+        let indices: Box<[u32]> = candidates.iter().map(|&(index, _)| narrow(index)).collect();
+        let weights: Box<[u32]> = candidates.iter().map(|&(_, weight)| weight).collect();
+        let mut ids: Box<[(u64, u32)]> =
+            (0u32..).zip(&candidates).map(|(position, &(index, _))| (endpoints[index].id(), position)).collect();
+        ids.sort_unstable();
+        let method = match algorithm {
+            Algorithm::RoundRobin => Method::RoundRobin(Schedule::new(&weights)),
+            Algorithm::LeastRequest => Method::LeastRequest(Sampler::by_weight(&weights)),
+            Algorithm::Random => Method::Random(Sampler::by_weight(&weights)),
+            Algorithm::RingHash | Algorithm::Maglev => Method::Hash,
+        };
+        let base = Base { endpoints, algorithm, indices, weights, method, ids, consistent: OnceLock::new() };
+        if let Method::Hash = base.method {
+            base.consistent();
+        }
+        Self { base: Arc::new(base), scored: None }.rescore(scores)
+    }
+
+    /// The same picker with other scores (see [`build`](Self::build)) or without: states and weights are as they were
+    /// when it was built, and its tables are shared. O(n).
+    #[must_use]
+    pub fn rescore(&self, scores: Option<&[f32]>) -> Self {
+        let scored = scores.filter(|scores| scores.len() == self.base.endpoints.len()).and_then(|scores| {
+            let scores: Vec<f32> = self.base.indices.iter().map(|&index| scores[wide(index)]).collect();
+            Scored::new(&scores, &self.base.weights)
+        });
+        Self { base: Arc::clone(&self.base), scored }
+    }
+
+    /// Makes the table for requests with a hash now. Call it off the request path where a route with affinity leads
+    /// to the cluster; without, the first such request makes it.
+    pub fn prepare_affinity(&self) {
+        self.base.consistent();
+    }
+
+    /// All endpoints of the cluster, eligible or not.
+    pub fn endpoints(&self) -> &Arc<[Arc<Endpoint>]> {
+        &self.base.endpoints
+    }
+
+    /// The algorithm it was built for.
+    pub fn algorithm(&self) -> Algorithm {
+        self.base.algorithm
+    }
+
+    /// Endpoints that may be picked.
+    pub fn eligible_count(&self) -> usize {
+        match &self.scored {
+            Some(scored) => scored.live.len(),
+            None => self.base.indices.len(),
+        }
+    }
+
+    /// Picks an endpoint; its index in [`endpoints`](Self::endpoints). None only where nothing is eligible.
+    ///
+    /// With a `hash` the choice is consistent whatever the algorithm: the same hash, the same endpoint, and few
+    /// others move when an endpoint comes or goes. `tried` are indices that are avoided while another is eligible.
+    ///
+    /// - round-robin: [smooth and weighted](Schedule), in the order of the cursor.
+    /// - random: in proportion to the weights.
+    /// - least-request: power of two choices ([Mitzenmacher 2001](https://doi.org/10.1109/71.963420)): two distinct
+    ///   candidates are drawn in proportion to their weights, and the one with fewer requests in flight for its weight
+    ///   is picked, the first where they are level. An endpoint of weight w stands for w endpoints of weight 1 that
+    ///   share its requests evenly: so an idle cluster gets traffic in proportion to its weights, and a busy one has
+    ///   requests in flight in proportion to them.
+    /// - ring-hash, maglev: by the hash, or by random bits where there is none.
+    pub fn pick(
+        &self,
+        cursor: &Cursor,
+        hash: Option<u64>,
+        tried: &[u32],
+        random: &mut dyn FnMut() -> u64,
+    ) -> Option<usize> {
+        if self.eligible_count() == 0 {
+            return None;
+        }
+        let position = match (hash, &self.scored, &self.base.method) {
+            (Some(hash), _, _) => self.by_hash(hash, tried),
+            (None, Some(scored), _) => self.untried(tried, || wide(scored.live[scored.sampler.draw(random())])),
+            (None, None, Method::RoundRobin(schedule)) => self.untried(tried, || schedule.at(cursor.next())),
+            (None, None, Method::Random(sampler)) => self.untried(tried, || sampler.draw(random())),
+            (None, None, Method::LeastRequest(sampler)) => self.least_loaded(sampler, tried, random),
+            (None, None, Method::Hash) => self.by_hash(random(), tried),
+        };
+        Some(wide(self.base.indices[position]))
+    }
+
+    /// The endpoint with this id, where it is eligible; its index in [`endpoints`](Self::endpoints).
+    pub fn by_id(&self, id: u64) -> Option<usize> {
+        let found = self.base.ids.binary_search_by_key(&id, |&(id, _)| id).ok()?;
+        let position = wide(self.base.ids[found].1);
+        self.is_live(position).then(|| wide(self.base.indices[position]))
+    }
+
+    /// Up to `n` distinct eligible endpoints for a scorer to choose from, all equally likely: the weight counts when
+    /// the [`best`](Self::best) is taken. Indices in [`endpoints`](Self::endpoints), in random order. Up to 8 do not
+    /// allocate.
+    pub fn draw(&self, n: usize, random: &mut dyn FnMut() -> u64) -> SmallVec<[u32; 8]> {
+        let count = self.eligible_count();
+        let mut drawn = SmallVec::new();
+        while drawn.len() < n.min(count) {
+            let mut nth = scale(random(), count);
+            // A step on instead of another draw, so that this ends whatever the random bits are.
+            while drawn.contains(&self.base.indices[self.nth_live(nth)]) {
+                nth = (nth + 1) % count;
+            }
+            drawn.push(self.base.indices[self.nth_live(nth)]);
+        }
+        drawn
+    }
+
+    /// The best by score × weight of candidates that were [drawn](Self::draw), the first of equals; one with a score
+    /// of 0 is out. None where all are.
+    pub fn best(&self, candidates: &[u32], scores: &[f32]) -> Option<usize> {
+        let mut best = (None, 0.0);
+        for (&index, &score) in candidates.iter().zip(scores) {
+            let value = f64::from(score) * self.weight_of(wide(index));
+            if value > best.1 {
+                best = (Some(wide(index)), value);
+            }
+        }
+        best.0
+    }
+
+    /// For display: the weight that `index` is picked by. Without scores the configured weight; with scores, what the
+    /// configured weight would have to be for its share, so that the sum over the cluster stays the same. 0 where it
+    /// is never picked.
+    pub fn effective_weight(&self, index: usize) -> f32 {
+        let weight = match (&self.scored, self.position(index)) {
+            (Some(scored), Some(position)) => {
+                scored.shares[position] * self.base.weights.iter().map(|&w| f64::from(w)).sum::<f64>()
+            }
+            _ => self.weight_of(index),
+        };
+        weight as f32
+    }
+
+    fn least_loaded(&self, sampler: &Sampler, tried: &[u32], random: &mut dyn FnMut() -> u64) -> usize {
+        let first = self.untried(tried, || sampler.draw(random()));
+        let mut other = sampler.draw_other(first, random);
+        if other == first || self.is_tried(other, tried) {
+            match self.step_on(other, tried.len() + 2, |p| p != first && !self.is_tried(p, tried)) {
+                Some(found) => other = found,
+                None => return first,
+            }
+        }
+        let (load, other_load) = if sampler.is_even() {
+            (self.in_flight(first), self.in_flight(other))
+        } else {
+            let bits = random();
+            (self.unit_load(first, bits as u32), self.unit_load(other, (bits >> 32) as u32))
+        };
+        if other_load < load { other } else { first }
+    }
+
+    fn in_flight(&self, position: usize) -> u64 {
+        u64::from(self.base.endpoints[wide(self.base.indices[position])].in_flight())
+    }
+
+    /// Requests in flight at a random one of the `weight` units that share the endpoint's requests evenly: in-flight
+    /// / weight, rounded up as often as its fraction says.
+    fn unit_load(&self, position: usize, bits: u32) -> u64 {
+        let load = (self.in_flight(position) << 32) / u64::from(self.base.weights[position]);
+        (load + u64::from(bits)) >> 32
+    }
+
+    fn by_hash(&self, hash: u64, tried: &[u32]) -> usize {
+        let table = self.base.consistent();
+        let wanted = |p: usize| self.is_live(p) && !self.is_tried(p, tried);
+        if let Some(position) = table.walk(hash).take(WALK).find(|&p| wanted(p)) {
+            return position;
+        }
+        let start = self.nth_live(scale(mix(hash), self.eligible_count()));
+        self.step_on(start, tried.len() + 1, wanted).unwrap_or(start)
+    }
+
+    /// What `draw` gives, unless it was tried: then what it gives next, and at last the next in order. The first draw
+    /// where everything was tried.
+    fn untried(&self, tried: &[u32], mut draw: impl FnMut() -> usize) -> usize {
+        let first = draw();
+        if !self.is_tried(first, tried) {
+            return first;
+        }
+        (0..REDRAWS)
+            .map(|_| draw())
+            .find(|&p| !self.is_tried(p, tried))
+            .or_else(|| self.step_on(first, tried.len() + 1, |p| !self.is_tried(p, tried)))
+            .unwrap_or(first)
+    }
+
+    /// The first of `steps` live positions from `from` on that is wanted. As many steps as there may be unwanted
+    /// ones, and one more, are enough.
+    fn step_on(&self, from: usize, steps: usize, wanted: impl Fn(usize) -> bool) -> Option<usize> {
+        let count = self.eligible_count();
+        let start = match &self.scored {
+            Some(scored) => scored.live.partition_point(|&p| wide(p) < from),
+            None => from,
+        };
+        (0..steps.min(count)).map(|step| self.nth_live((start + step) % count)).find(|&p| wanted(p))
+    }
+
+    fn nth_live(&self, n: usize) -> usize {
+        match &self.scored {
+            Some(scored) => wide(scored.live[n]),
+            None => n,
+        }
+    }
+
+    fn is_live(&self, position: usize) -> bool {
+        self.scored.as_ref().is_none_or(|scored| scored.shares[position] > 0.0)
+    }
+
+    fn is_tried(&self, position: usize, tried: &[u32]) -> bool {
+        tried.contains(&self.base.indices[position])
+    }
+
+    fn position(&self, index: usize) -> Option<usize> {
+        self.base.indices.binary_search(&narrow(index)).ok()
+    }
+
+    fn weight_of(&self, index: usize) -> f64 {
+        self.position(index).map_or(0.0, |position| f64::from(self.base.weights[position]))
+    }
+}
+
+impl Base {
+    /// Ring or Maglev table over the configured weights. Scores have no part in it: they change ten times a second,
+    /// and a client's endpoint must not.
+    fn consistent(&self) -> &Consistent {
+        self.consistent.get_or_init(|| {
+            let members: Vec<_> = self.ids.iter().map(|&(id, p)| (id, p, self.weights[wide(p)])).collect();
+            match self.algorithm {
+                Algorithm::Maglev => maglev::table(&members),
+                _ => consistent::ring(&members),
+            }
+        })
+    }
+}
+
+impl Scored {
+    /// None where no score is above 0.
+    fn new(scores: &[f32], weights: &[u32]) -> Option<Self> {
+        let shares = shares::shares(scores, weights)?;
+        let live: Arc<[u32]> = (0u32..).zip(&shares).filter(|(_, share)| **share > 0.0).map(|(p, _)| p).collect();
+        let alive: Vec<f64> = live.iter().map(|&p| shares[wide(p)]).collect();
+        Some(Self { live, shares: shares.into(), sampler: Arc::new(Sampler::by_share(&alive)) })
+    }
+}
+
+/// Indices are kept as `u32`: a cluster has fewer endpoints than that.
+fn narrow(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
+}
+
+fn wide(index: u32) -> usize {
+    index as usize
+}
