@@ -28,16 +28,36 @@ macro_rules! part {
         }
     };
 }
-part!(lifecycle, "export_lifecycle", "lifecycle-part",
-    "package witgate:sdk; world lifecycle-part { import witgate:policy/host@0.1.0; export witgate:policy/lifecycle@0.1.0; }");
-part!(router, "export_router", "router-part",
-    "package witgate:sdk; world router-part { export witgate:policy/router@0.1.0; }");
-part!(splitter, "export_splitter", "splitter-part",
-    "package witgate:sdk; world splitter-part { export witgate:policy/splitter@0.1.0; }");
-part!(affinity, "export_affinity", "affinity-part",
-    "package witgate:sdk; world affinity-part { export witgate:policy/affinity@0.1.0; }");
-part!(scorer, "export_scorer", "scorer-part",
-    "package witgate:sdk; world scorer-part { export witgate:policy/scorer@0.1.0; }");
+part!(
+    lifecycle,
+    "export_lifecycle",
+    "lifecycle-part",
+    "package witgate:sdk; world lifecycle-part { import witgate:policy/host@0.1.0; export witgate:policy/lifecycle@0.1.0; }"
+);
+part!(
+    router,
+    "export_router",
+    "router-part",
+    "package witgate:sdk; world router-part { export witgate:policy/router@0.1.0; }"
+);
+part!(
+    splitter,
+    "export_splitter",
+    "splitter-part",
+    "package witgate:sdk; world splitter-part { export witgate:policy/splitter@0.1.0; }"
+);
+part!(
+    affinity,
+    "export_affinity",
+    "affinity-part",
+    "package witgate:sdk; world affinity-part { export witgate:policy/affinity@0.1.0; }"
+);
+part!(
+    scorer,
+    "export_scorer",
+    "scorer-part",
+    "package witgate:sdk; world scorer-part { export witgate:policy/scorer@0.1.0; }"
+);
 
 use lifecycle::witgate::policy::types::Field as WitField;
 
@@ -108,10 +128,7 @@ pub fn configure<P: Plugin>(
 }
 
 /// Asks the router.
-pub fn route<P: Router>(
-    slot: &'static Slot<P>,
-    values: Values,
-) -> router::exports::witgate::policy::router::Decision {
+pub fn route<P: Router>(slot: &'static Slot<P>, values: Values) -> router::exports::witgate::policy::router::Decision {
     use router::exports::witgate::policy::router as wit;
     let Decision { action, set_headers, remove_headers } =
         slot.with(|instance| instance.route(&values, &imports::field));
@@ -131,8 +148,7 @@ pub fn split<P: Splitter>(
     offer: splitter::exports::witgate::policy::splitter::Offer,
 ) -> Option<u32> {
     let offered = (offer.id, &*offer.weights);
-    let choice =
-        slot.with(|instance| instance.split(&values, &imports::field, offered, &imports::offered_clusters))?;
+    let choice = slot.with(|instance| instance.split(&values, &imports::field, offered, &imports::offered_clusters))?;
     // An index beyond u32 was not offered: the host says so for u32::MAX as well.
     Some(u32::try_from(choice).unwrap_or(u32::MAX))
 }

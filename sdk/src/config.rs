@@ -22,7 +22,9 @@ pub(crate) fn parse<T: DeserializeOwned>(json: &str) -> Result<T, String> {
 pub fn duration<'de, D: serde::Deserializer<'de>>(reader: D) -> Result<core::time::Duration, D::Error> {
     let text = <String as serde::Deserialize>::deserialize(reader)?;
     parse_duration(&text).ok_or_else(|| {
-        serde::de::Error::custom(format_args!("\"{text}\" is not a duration such as \"250ms\", \"2s\", \"5m\" or \"1h\""))
+        serde::de::Error::custom(format_args!(
+            "\"{text}\" is not a duration such as \"250ms\", \"2s\", \"5m\" or \"1h\""
+        ))
     })
 }
 

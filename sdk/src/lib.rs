@@ -72,8 +72,8 @@ pub use router::{Action, Decision};
 /// Everything that a plugin names, in one line.
 pub mod prelude {
     pub use crate::{
-        Action, Affinity, Cookie, Decision, Endpoint, Endpoints, Field, Fields, NoConfig, Offer, Plugin, Request, Router,
-        SameSite, Scorer, Splitter, Sticky, export,
+        Action, Affinity, Cookie, Decision, Endpoint, Endpoints, Field, Fields, NoConfig, Offer, Plugin, Request,
+        Router, SameSite, Scorer, Splitter, Sticky, export,
     };
     pub use serde::Deserialize;
 }

@@ -37,12 +37,7 @@ impl KnownOffers {
 }
 
 impl<'a> Offer<'a> {
-    pub(crate) fn new(
-        id: u64,
-        weights: &'a [u32],
-        known: &'a KnownOffers,
-        fetch: &'a dyn Fn() -> Vec<String>,
-    ) -> Self {
+    pub(crate) fn new(id: u64, weights: &'a [u32], known: &'a KnownOffers, fetch: &'a dyn Fn() -> Vec<String>) -> Self {
         Offer { id, weights, known, fetch, clusters: OnceCell::new() }
     }
 
