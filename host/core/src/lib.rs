@@ -11,5 +11,7 @@ pub mod endpoint;
 mod hash;
 pub mod request;
 pub mod rollout;
+pub mod routing;
 #[cfg(test)]
 mod seeded;
+pub mod split;
