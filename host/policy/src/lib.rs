@@ -34,7 +34,7 @@ pub use engine::{Code, Engine, EngineOptions, Error};
 pub use instances::Instances;
 pub use plugin::{Plugin, Settings};
 pub use stats::{Fallbacks, QuestionStats, Stats};
-pub use store::{Active, Put, Store, StoreError, Stored, VersionInfo};
+pub use store::{Active, Put, Store, StoreError, Stored, VersionInfo, check_name};
 
 /// What a plugin can be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

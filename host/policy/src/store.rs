@@ -351,7 +351,10 @@ fn prune(state: &mut State) -> Vec<VersionInfo> {
 }
 
 /// A name becomes a directory's, so nothing else is let through.
-fn check_name(name: &str) -> Result<(), StoreError> {
+///
+/// # Errors
+/// [`StoreError::Name`].
+pub fn check_name(name: &str) -> Result<(), StoreError> {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let good = name.len() <= NAME
         && name.bytes().next().is_some_and(plain)

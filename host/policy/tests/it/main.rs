@@ -1,0 +1,7 @@
+//! The crate from outside: one binary, because each would link the whole of wasmtime.
+
+mod admission;
+mod cache;
+mod common;
+mod questions;
+mod store;
