@@ -1,0 +1,141 @@
+//! `[[cluster]]`.
+
+use std::time::Duration;
+
+use super::{
+    super::{
+        model::{Algorithm, Balance, Cluster, Endpoint, Pool, ScoreMode},
+        reader::{Spot, Table, Value, list, unsupported},
+        references::{References, report_repeats},
+        sink::Finding,
+        value::{self, quoted},
+    },
+    MAX_MANY, SOME_TIME, duration, name, plugin_reference, route,
+};
+
+const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const ALGORITHMS: [(&str, Algorithm); 5] = [
+    ("round-robin", Algorithm::RoundRobin),
+    ("least-request", Algorithm::LeastRequest),
+    ("random", Algorithm::Random),
+    ("ring-hash", Algorithm::RingHash),
+    ("maglev", Algorithm::Maglev),
+];
+/// Of the contract, and not in this version.
+const LATER_ALGORITHM: &str = "peak-ewma";
+
+pub(super) fn cluster<'a>(table: Table<'a>, references: &mut References<'a>) -> Option<Cluster> {
+    table.later(&["slow_start", "tls", "protocol", "health", "outlier", "panic_percent", "overprovisioning"]);
+    table.later(&["zone", "retry_budget"]);
+    let name = name(&table, &mut references.clusters);
+    let endpoints = table.require("endpoints", "a list, such as [{ address = \"10.0.3.11:8080\" }]; it may be empty");
+    let endpoints = endpoints.map(|value| endpoints_of(&value)).unwrap_or_default();
+    let balance = match table.take("balance") {
+        None => Some(Balance::Native(Algorithm::default())),
+        Some(value) => balance(&value, references),
+    };
+    let connect_timeout = table.take("connect_timeout").and_then(|value| duration(&value, SOME_TIME));
+    let pool = table.table("pool", "{ idle = 32, idle_timeout = \"60s\" }").map(pool).unwrap_or_default();
+    table.finish();
+    let connect_timeout = connect_timeout.unwrap_or(DEFAULT_CONNECT_TIMEOUT);
+    Some(Cluster { name: name?, endpoints, balance: balance?, connect_timeout, pool })
+}
+
+fn endpoints_of<'a>(value: &Value<'a>) -> Vec<Endpoint> {
+    let expected = "endpoints, such as [{ address = \"10.0.3.11:8080\" }]";
+    let items = value.array(MAX_MANY, expected).unwrap_or_default();
+    let mut addresses = Vec::with_capacity(items.len());
+    let endpoints = items.iter().filter_map(|item| endpoint(item, &mut addresses)).collect();
+    report_repeats(value.sink, &addresses, |address| format!("another endpoint has the address {}", quoted(address)));
+    endpoints
+}
+
+fn endpoint<'a>(value: &Value<'a>, addresses: &mut Vec<(String, Spot<'a>)>) -> Option<Endpoint> {
+    let table = value.table("{ address = \"10.0.3.11:8080\", weight = 1, zone = \"…\" }")?;
+    table.later(&["priority"]);
+    let expected = "HOST:PORT, where HOST is an IP address (IPv6 in brackets) or a DNS name";
+    let address = table.require("address", "\"HOST:PORT\"").and_then(|value| {
+        let address = value.parse(expected, value::endpoint_address)?;
+        addresses.push((address.clone(), value.spot));
+        Some(address)
+    });
+    let weight = route::weight(&table);
+    let zone = table.take("zone").and_then(|value| value.parse("a zone's name", value::name));
+    table.finish();
+    Some(Endpoint { address: address?, weight: weight?, zone })
+}
+
+fn balance<'a>(value: &Value<'a>, references: &mut References<'a>) -> Option<Balance> {
+    let names: Vec<&str> = ALGORITHMS.iter().map(|(name, _)| *name).collect();
+    let expected = format!("{} or {{ plugin = \"…\" }}", list(&names));
+    if value.is_string() {
+        return algorithm(value).map(Balance::Native);
+    }
+    let table = value.table(&expected)?;
+    let plugin = table.require("plugin", "a plugin's name");
+    let plugin = plugin.and_then(|value| plugin_reference(&value, &mut references.plugins));
+    let mode = mode(&table);
+    let fallback = match table.take("fallback") {
+        None => Some(Algorithm::default()),
+        Some(value) => algorithm(&value),
+    };
+    table.finish();
+    Some(Balance::Plugin { plugin: plugin?, mode: mode?, fallback: fallback? })
+}
+
+fn algorithm(value: &Value<'_>) -> Option<Algorithm> {
+    if value.is_string() && value.string("")? == LATER_ALGORITHM {
+        value.report(unsupported(&value.spot, LATER_ALGORITHM));
+        return None;
+    }
+    value.word(&ALGORITHMS)
+}
+
+fn mode(table: &Table<'_>) -> Option<ScoreMode> {
+    let mode = table.take("mode");
+    let pick = match &mode {
+        None => Some(false),
+        Some(value) => value.word(&[("weigh", false), ("pick", true)]),
+    };
+    let (interval, stale_after, choices) = (table.take("interval"), table.take("stale_after"), table.take("choices"));
+    let pick = pick?;
+    let (strangers, other) = if pick {
+        (vec![("interval", &interval), ("stale_after", &stale_after)], "weigh")
+    } else {
+        (vec![("choices", &choices)], "pick")
+    };
+    for (key, value) in strangers.into_iter().filter_map(|(key, value)| Some((key, value.as_ref()?))) {
+        let message = format!("`{key}` belongs to `mode = \"{other}\"`");
+        value.report(Finding::error(&value.spot, message).expected(format!("no `{key}`, or that mode")));
+    }
+    if pick {
+        let choices = choices.map_or(Some(2), |value| value.integer(2..=8_u8))?;
+        return Some(ScoreMode::Pick { choices: choices.into() });
+    }
+    let interval = interval.map_or(Some(Duration::from_millis(100)), |value| {
+        duration(&value, Duration::from_millis(10)..=Duration::from_secs(60))
+    });
+    let stale_spot = stale_after.as_ref().map(|value| value.spot.clone());
+    let stale_after = stale_after.map_or(Some(Duration::from_secs(1)), |value| duration(&value, SOME_TIME));
+    let (interval, stale_after) = (interval?, stale_after?);
+    if stale_after < interval {
+        let spot = stale_spot.unwrap_or_else(|| table.spot.clone());
+        let message = "every table of scores would be stale: `stale_after` is shorter than `interval`";
+        let expected = format!("`stale_after` of at least \"{}\"", value::show_duration(interval));
+        table.sink.report(Finding::error(&spot, message).expected(expected));
+    }
+    Some(ScoreMode::Weigh { interval, stale_after })
+}
+
+fn pool(table: Table<'_>) -> Pool {
+    let mut pool = Pool::default();
+    table.later(&["max_connections", "max_pending", "max_requests", "max_retries"]);
+    if let Some(idle) = table.take("idle").and_then(|value| value.integer(0..=10_000_u16)) {
+        pool.idle = idle.into();
+    }
+    if let Some(timeout) = table.take("idle_timeout").and_then(|value| duration(&value, SOME_TIME)) {
+        pool.idle_timeout = timeout;
+    }
+    table.finish();
+    pool
+}

@@ -1,0 +1,88 @@
+//! `[admin]`, `[runtime]` and `[plugins]`. Never invents a default: those are the model's.
+
+use std::path::Path;
+
+use super::{
+    super::{
+        model::{Admin, AdminListen, PluginBounds, Runtime},
+        reader::{Table, Value},
+        references::References,
+        sink::Finding,
+        value,
+    },
+    ANY_TIME, duration, file_path, size,
+};
+
+/// Bytes of a path in a Unix socket's address, without the final zero.
+const MAX_UNIX_PATH: usize = 107;
+
+pub(super) fn admin<'a>(table: Option<Table<'a>>, base_dir: &Path, references: &mut References<'a>) -> Admin {
+    let mut admin = Admin::default();
+    admin.token_file = base_dir.join(&admin.token_file);
+    let Some(table) = table else {
+        return admin;
+    };
+    if let Some(value) = table.take("listen") {
+        if let Some(listen) = admin_listen(&value, base_dir) {
+            admin.listen = listen;
+        }
+        references.admin = Some(value.spot);
+    }
+    if let Some(path) = table.take("token_file").and_then(|value| file_path(&value, base_dir)) {
+        admin.token_file = path;
+    }
+    table.finish();
+    admin
+}
+
+fn admin_listen(value: &Value<'_>, base_dir: &Path) -> Option<AdminListen> {
+    let expected = "an IP address and port, such as \"127.0.0.1:9901\", or \"unix:PATH\"";
+    let Some(path) = value.string(expected)?.strip_prefix("unix:") else {
+        return value.parse(expected, value::socket_address).map(AdminListen::Tcp);
+    };
+    let joined = base_dir.join(path);
+    if path.is_empty() || path.contains('\0') || joined.as_os_str().len() > MAX_UNIX_PATH {
+        let message = "this is not the path of a Unix socket";
+        let expected =
+            format!("\"unix:PATH\", PATH at most {MAX_UNIX_PATH} bytes with this file's directory before it");
+        value.report(Finding::error(&value.spot, message).expected(expected));
+        return None;
+    }
+    Some(AdminListen::Unix(joined))
+}
+
+pub(super) fn runtime(table: Option<Table<'_>>, base_dir: &Path) -> Runtime {
+    let mut runtime = Runtime::default();
+    runtime.state_dir = base_dir.join(&runtime.state_dir);
+    let Some(table) = table else {
+        return runtime;
+    };
+    if let Some(workers) = table.take("workers").and_then(|value| value.integer(0..=1_024_u16)) {
+        runtime.workers = workers.into();
+    }
+    if let Some(path) = table.take("state_dir").and_then(|value| file_path(&value, base_dir)) {
+        runtime.state_dir = path;
+    }
+    if let Some(timeout) = table.take("drain_timeout").and_then(|value| duration(&value, ANY_TIME)) {
+        runtime.drain_timeout = timeout;
+    }
+    table.finish();
+    runtime
+}
+
+pub(super) fn plugin_bounds(table: Option<Table<'_>>) -> PluginBounds {
+    let mut bounds = PluginBounds::default();
+    let Some(table) = table else {
+        return bounds;
+    };
+    table.later(&["gate", "trusted_keys"]);
+    if let Some(bytes) = table.take("max_upload").and_then(|value| size(&value, 1 << 10..=1 << 30)) {
+        bounds.max_upload = bytes;
+    }
+    // From one page to all that 32 bits can address.
+    if let Some(bytes) = table.take("memory_ceiling").and_then(|value| size(&value, 64 << 10..=4 << 30)) {
+        bounds.memory_ceiling = bytes;
+    }
+    table.finish();
+    bounds
+}

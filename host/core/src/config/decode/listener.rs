@@ -1,0 +1,87 @@
+//! `[[listener]]`.
+
+use std::time::Duration;
+
+use super::{
+    super::{
+        model::{Listener, ListenerLimits},
+        reader::{Table, Value, unsupported},
+        references::References,
+        sink::Finding,
+        value,
+    },
+    MAX_LIST, SOME_TIME, duration, name, size,
+};
+
+/// Most connections or idle connections that can be asked for: more than a process can have files open.
+const MAX_CONNECTIONS: u32 = 1_000_000;
+/// The HTTP/1 parser does not work with a buffer below 8 KiB, so a smaller limit could not be kept.
+const HEADER_BYTES: std::ops::RangeInclusive<u64> = 8 << 10..=1 << 20;
+
+pub(super) fn listener<'a>(table: Table<'a>, references: &mut References<'a>) -> Option<Listener> {
+    table.later(&["tls", "proxy_protocol", "cluster"]);
+    let name = name(&table, &mut references.listeners);
+    let expected = "an IP address and port, such as \"0.0.0.0:8080\"; port 0 picks a free one";
+    let listen = table.require("listen", "an IP address and port, such as \"0.0.0.0:8080\"").and_then(|value| {
+        let address = value.parse(expected, value::socket_address)?;
+        references.addresses.push((address, value.spot));
+        Some(address)
+    });
+    if let Some(value) = table.take("protocol") {
+        protocol(&value);
+    }
+    let trusted_proxies = table.take("trusted_proxies").map(|value| networks(&value)).unwrap_or_default();
+    let limits = table.table("limits", "{ connections = 10000, … }").map(limits).unwrap_or_default();
+    table.finish();
+    Some(Listener { name: name?, listen: listen?, trusted_proxies, limits })
+}
+
+fn protocol(value: &Value<'_>) {
+    if value.word(&[("http", false), ("tcp", true)]) == Some(true) {
+        value.report(unsupported(&value.spot, "protocol = \"tcp\""));
+    }
+}
+
+fn networks(value: &Value<'_>) -> Vec<ipnet::IpNet> {
+    let expected = "IP networks, such as [\"10.0.0.0/8\", \"::1\"]";
+    let items = value.array(MAX_LIST, expected).unwrap_or_default();
+    items.iter().filter_map(|item| item.parse("an IP network, such as \"10.0.0.0/8\"", value::network)).collect()
+}
+
+fn limits(table: Table<'_>) -> ListenerLimits {
+    let mut limits = ListenerLimits::default();
+    if let Some(connections) = table.take("connections").and_then(|value| value.integer(1..=MAX_CONNECTIONS)) {
+        limits.connections = connections as usize;
+    }
+    if let Some(bytes) = table.take("header_bytes").and_then(|value| header_bytes(&value)) {
+        limits.header_bytes = bytes;
+    }
+    if let Some(headers) = table.take("headers").and_then(|value| value.integer(1..=1_000_u16)) {
+        limits.headers = headers.into();
+    }
+    let times: [(&'static str, &mut Duration); 2] =
+        [("header_timeout", &mut limits.header_timeout), ("idle_timeout", &mut limits.idle_timeout)];
+    for (key, time) in times {
+        if let Some(read) = table.take(key).and_then(|value| duration(&value, SOME_TIME)) {
+            *time = read;
+        }
+    }
+    if let Some(value) = table.take("body") {
+        limits.body = size(&value, 1..=1 << 50);
+    }
+    if let Some(requests) = table.take("requests_per_connection").and_then(|value| value.integer(0..=u32::MAX)) {
+        limits.requests_per_connection = Some(requests.into()).filter(|requests| *requests > 0);
+    }
+    table.finish();
+    limits
+}
+
+fn header_bytes(value: &Value<'_>) -> Option<usize> {
+    let bytes = size(value, 1..=*HEADER_BYTES.end())?;
+    if bytes < *HEADER_BYTES.start() {
+        let message = "the HTTP/1 parser needs a buffer of 8KiB or more";
+        value.report(Finding::error(&value.spot, message).expected("a size from \"8KiB\" to \"1MiB\""));
+        return None;
+    }
+    usize::try_from(bytes).ok()
+}

@@ -1,0 +1,127 @@
+//! `[[route]]`, and the keys by which it splits and keeps clients.
+
+use std::time::Duration;
+
+use super::{
+    super::{
+        model::{Action, Affinity, Key, Route, RoutePlugins},
+        reader::{Table, Value},
+        references::References,
+        sink::Finding,
+        value::{self, MAX_DURATION},
+    },
+    ANY_TIME, MAX_FEW, MAX_LIST, action, duration, matching, name, plugin_reference, reference,
+};
+
+/// Whole response, where the file is silent.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
+const KEY: &str = "{ cookie = \"…\" }, { header = \"…\" }, { query = \"…\" } or \"client-address\"";
+
+pub(super) fn route<'a>(table: Table<'a>, references: &mut References<'a>) -> Option<Route> {
+    table.later(&["retry", "mirror", "rate_limit", "rewrite", "request_headers", "response_headers"]);
+    let name = name(&table, &mut references.routes);
+    let listeners = table.take("listeners").and_then(|value| listeners(&value, references));
+    let hosts = table.take("hosts").map(|value| matching::hosts(&value)).unwrap_or_default();
+    let path = matching::path(&table);
+    let methods = table.take("methods").map(|value| matching::methods(&value)).unwrap_or_default();
+    let headers = table.take("headers").map(|value| matching::headers(&value)).unwrap_or_default();
+    let cookies = table.take("cookies").map(|value| matching::cookies(&value)).unwrap_or_default();
+    let query = table.take("query").map(|value| matching::query(&value)).unwrap_or_default();
+    let action = action::action(&table, references);
+    let affinity = table.take("affinity").and_then(|value| affinity(&value));
+    let plugins = table.take("plugins").and_then(|value| plugins(&value, action.as_ref(), references));
+    let timeout = match table.take("timeout") {
+        None => Some(DEFAULT_TIMEOUT),
+        Some(value) => duration(&value, ANY_TIME).filter(|timeout| !timeout.is_zero()),
+    };
+    table.finish();
+    let plugins = plugins.unwrap_or_default();
+    let (name, action) = (name?, action?);
+    Some(Route { name, listeners, hosts, path, methods, headers, cookies, query, action, affinity, plugins, timeout })
+}
+
+fn listeners<'a>(value: &Value<'a>, references: &mut References<'a>) -> Option<Vec<String>> {
+    let expected = "names of listeners, such as [\"web\"]";
+    let items = value.array(MAX_FEW, expected)?;
+    if items.is_empty() {
+        let finding = Finding::error(&value.spot, "a route without listeners is never taken").expected(expected);
+        value.report(finding.help("leave `listeners` out to serve all of them"));
+    }
+    Some(items.iter().filter_map(|item| reference(item, "listener", &mut references.listeners)).collect())
+}
+
+fn affinity(value: &Value<'_>) -> Option<Affinity> {
+    let expected = "{ by = [{ header = \"…\" }] } or { cookie = { name = \"…\", ttl = \"1h\" } }";
+    let table = value.table(expected)?;
+    let (by, cookie) = (table.take("by"), table.take("cookie"));
+    if by.is_some() == cookie.is_some() {
+        let message = if by.is_some() { "`by` stands beside `cookie`" } else { "neither `by` nor `cookie`" };
+        table.sink.report(Finding::error(&table.spot, message).expected(expected));
+    }
+    let by = by.map(|value| Affinity::By(keys(&value)));
+    let cookie = cookie.and_then(|value| affinity_cookie(&value));
+    table.finish();
+    by.or(cookie)
+}
+
+fn affinity_cookie(value: &Value<'_>) -> Option<Affinity> {
+    let table = value.table("{ name = \"…\", ttl = \"1h\" }")?;
+    let name =
+        table.require("name", "the cookie's name").and_then(|value| value.parse("a cookie's name", value::cookie_name));
+    // `Max-Age` counts seconds.
+    let ttl = table.take("ttl").and_then(|value| duration(&value, Duration::from_secs(1)..=MAX_DURATION));
+    table.finish();
+    Some(Affinity::Cookie { name: name?, ttl })
+}
+
+fn plugins<'a>(value: &Value<'a>, action: Option<&Action>, references: &mut References<'a>) -> Option<RoutePlugins> {
+    let table = value.table("{ router = \"…\", splitter = \"…\", affinity = \"…\" }")?;
+    let splitter = table.take("splitter");
+    if let (Some(splitter), Some(action)) = (&splitter, action)
+        && !matches!(action, Action::Split(_))
+    {
+        let message = "this plugin is never asked: the route has no `split` to choose from";
+        splitter.report(Finding::warning(&splitter.spot, message));
+    }
+    let (router, affinity) = (table.take("router"), table.take("affinity"));
+    let mut name = |value: Option<Value<'a>>| plugin_reference(&value?, &mut references.plugins);
+    let plugins = RoutePlugins { router: name(router), splitter: name(splitter), affinity: name(affinity) };
+    table.finish();
+    Some(plugins)
+}
+
+/// `split_by`, and `by` of an affinity: at least one key.
+pub(super) fn keys(value: &Value<'_>) -> Vec<Key> {
+    let expected = "keys, such as [{ cookie = \"uid\" }, \"client-address\"]";
+    let Some(items) = value.array(MAX_LIST, expected) else {
+        return Vec::new();
+    };
+    if items.is_empty() {
+        value.report(Finding::error(&value.spot, "the list is empty").expected(expected));
+    }
+    items.iter().filter_map(key).collect()
+}
+
+fn key(value: &Value<'_>) -> Option<Key> {
+    if value.is_string() {
+        return value.word(&[("client-address", ())]).map(|()| Key::ClientAddress);
+    }
+    let table = value.table(KEY)?;
+    let (cookie, header, query) = (table.take("cookie"), table.take("header"), table.take("query"));
+    if [&cookie, &header, &query].into_iter().flatten().count() != 1 {
+        table.sink.report(Finding::error(&table.spot, "a key is one thing").expected(KEY));
+    }
+    let cookie = cookie.and_then(|value| value.parse("a cookie's name", value::cookie_name)).map(Key::Cookie);
+    let header = header.and_then(|value| value.parse("a header's name", value::header_name)).map(Key::Header);
+    let query = query.and_then(|value| value.parse("a query parameter's name", value::query_name)).map(Key::Query);
+    table.finish();
+    cookie.or(header).or(query)
+}
+
+/// `weight` of a choice or an endpoint, 1 where the file is silent.
+pub(super) fn weight(table: &Table<'_>) -> Option<u32> {
+    match table.take("weight") {
+        None => Some(1),
+        Some(value) => value.integer(0..=65_535_u32),
+    }
+}

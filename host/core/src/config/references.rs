@@ -1,0 +1,109 @@
+//! What only the whole file can tell: names that are taken twice, references to nothing, bounds set elsewhere.
+
+use std::{
+    collections::{HashMap, HashSet},
+    hash::Hash,
+    net::SocketAddr,
+};
+
+use super::{
+    model::{AdminListen, Config},
+    reader::Spot,
+    sink::{Finding, Sink},
+    value::{quoted, show_size},
+};
+
+/// Names and uses of names, with the places where they stand, gathered while the file is decoded.
+#[derive(Default)]
+pub(super) struct References<'t> {
+    pub(super) listeners: Kind<'t>,
+    pub(super) routes: Kind<'t>,
+    pub(super) clusters: Kind<'t>,
+    pub(super) plugins: Kind<'t>,
+    /// Addresses of listeners.
+    pub(super) addresses: Vec<(SocketAddr, Spot<'t>)>,
+    /// `listen` of `[admin]`, where it is named.
+    pub(super) admin: Option<Spot<'t>>,
+    /// Memory budgets that are named.
+    pub(super) memory: Vec<(u64, Spot<'t>)>,
+}
+
+/// One kind of named thing.
+#[derive(Default)]
+pub(super) struct Kind<'t> {
+    /// Where each is defined.
+    pub(super) names: Vec<(String, Spot<'t>)>,
+    /// Where one is referred to.
+    pub(super) uses: Vec<(String, Spot<'t>)>,
+}
+
+impl References<'_> {
+    /// Reports whatever does not hold together.
+    pub(super) fn check(&self, sink: &Sink<'_>, config: &Config) {
+        for (word, kind) in [
+            ("listener", &self.listeners),
+            ("route", &self.routes),
+            ("cluster", &self.clusters),
+            ("plugin", &self.plugins),
+        ] {
+            report_repeats(sink, &kind.names, |name| format!("another {word} has the name {}", quoted(name)));
+        }
+        dangling(sink, "listener", &self.listeners);
+        dangling(sink, "cluster", &self.clusters);
+        misspelt_plugins(sink, &self.plugins);
+        self.check_addresses(sink, config);
+        let ceiling = config.plugin_bounds.memory_ceiling;
+        for (memory, spot) in self.memory.iter().filter(|(memory, _)| *memory > ceiling) {
+            let message = format!("{} is more than `plugins.memory_ceiling` allows", show_size(*memory));
+            sink.report(Finding::error(spot, message).expected(format!("at most {}", show_size(ceiling))));
+        }
+    }
+
+    /// Two sockets cannot listen on one address, except where the system picks the port.
+    fn check_addresses(&self, sink: &Sink<'_>, config: &Config) {
+        let fixed: Vec<_> = self.addresses.iter().filter(|(address, _)| address.port() != 0).cloned().collect();
+        report_repeats(sink, &fixed, |address| format!("another listener listens on {address}"));
+        let AdminListen::Tcp(admin) = config.admin.listen else {
+            return;
+        };
+        for (_, spot) in fixed.iter().filter(|(address, _)| *address == admin) {
+            let finding = Finding::error(spot, format!("the admin API listens on {admin}"));
+            sink.report(match &self.admin {
+                Some(other) => finding.first_at(other),
+                None => finding.help("that is its default: set `admin.listen` to move it"),
+            });
+        }
+    }
+}
+
+/// Reports everything that was there before.
+pub(super) fn report_repeats<T: Eq + Hash>(sink: &Sink<'_>, items: &[(T, Spot<'_>)], message: impl Fn(&T) -> String) {
+    let mut seen: HashMap<&T, &Spot<'_>> = HashMap::new();
+    for (item, spot) in items {
+        if let Some(first) = seen.get(item) {
+            sink.report(Finding::error(spot, message(item)).first_at(first));
+        } else {
+            seen.insert(item, spot);
+        }
+    }
+}
+
+fn dangling(sink: &Sink<'_>, word: &str, kind: &Kind<'_>) {
+    let names: HashSet<&str> = kind.names.iter().map(|(name, _)| name.as_str()).collect();
+    for (name, spot) in kind.uses.iter().filter(|(name, _)| !names.contains(name.as_str())) {
+        let near = sink.nearest(name, kind.names.iter().map(|(name, _)| name.as_str()));
+        let finding = Finding::absence(spot, format!("there is no {word} {}", quoted(name)));
+        sink.report(finding.expected(format!("the name of a [[{word}]]")).did_you_mean(near));
+    }
+}
+
+/// A plugin may arrive by upload alone, so a name that no `[[plugin]]` has is fine, unless it looks like a slip.
+fn misspelt_plugins(sink: &Sink<'_>, plugins: &Kind<'_>) {
+    let names: HashSet<&str> = plugins.names.iter().map(|(name, _)| name.as_str()).collect();
+    for (name, spot) in plugins.uses.iter().filter(|(name, _)| !names.contains(name.as_str())) {
+        if let Some(near) = sink.nearest(name, plugins.names.iter().map(|(name, _)| name.as_str())) {
+            let message = format!("no [[plugin]] has the name {}: it must arrive by upload", quoted(name));
+            sink.report(Finding::warning(spot, message).did_you_mean(Some(near)));
+        }
+    }
+}
