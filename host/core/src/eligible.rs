@@ -7,7 +7,7 @@ use crate::endpoint::{Endpoint, State};
 /// Index and effective weight of each endpoint that may be picked, by ascending index.
 ///
 /// An endpoint is a candidate while it is active and its weight is above 0. Whatever else keeps an endpoint out
-/// (health, ejection) belongs in [`candidate`]; whatever looks at all of them (priority, zone, panic) belongs after it.
+/// (health, ejection) belongs in `candidate`; whatever looks at all of them (priority, zone, panic) belongs after it.
 pub fn eligible(endpoints: &[Arc<Endpoint>]) -> Vec<(usize, u32)> {
     endpoints.iter().enumerate().filter_map(|(i, e)| candidate(e).map(|weight| (i, weight))).collect()
 }

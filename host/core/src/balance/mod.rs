@@ -160,7 +160,7 @@ impl Picker {
     /// With a `hash` the choice is consistent whatever the algorithm: the same hash, the same endpoint, and few
     /// others move when an endpoint comes or goes. `tried` are indices that are avoided while another is eligible.
     ///
-    /// - round-robin: [smooth and weighted](Schedule), in the order of the cursor.
+    /// - round-robin: smooth and weighted, in the order of the cursor.
     /// - random: in proportion to the weights.
     /// - least-request: power of two choices ([Mitzenmacher 2001](https://doi.org/10.1109/71.963420)): two distinct
     ///   candidates are drawn in proportion to their weights, and the one with fewer requests in flight for its weight
