@@ -1,0 +1,192 @@
+//! What an operator relies on: the better endpoint gets more, none is starved, and the shares come to rest.
+
+use core::time::Duration;
+
+use latency::Latency;
+use witgate_sdk::testing::{Harness, Request, Value, advance, json};
+use witgate_sdk::{Endpoint, Endpoints};
+
+fn latency(config: Value) -> Harness<Latency> {
+    Harness::new(config.clone()).unwrap_or_else(|error| panic!("{config} was refused: {error}"))
+}
+
+/// Endpoints with ids from 1, each given as (latency, in flight, success rate).
+fn endpoints(rows: &[(f32, u32, f32)]) -> Endpoints {
+    let rows = rows.iter().zip(1..);
+    rows.map(|(&(latency_ms, in_flight, success_rate), id)| Endpoint {
+        id,
+        latency_ms,
+        in_flight,
+        success_rate,
+        ..Endpoint::default()
+    })
+    .collect()
+}
+
+/// Ratio of the second endpoint's score to the first's.
+#[track_caller]
+fn check(config: Value, first: (f32, u32, f32), second: (f32, u32, f32), expected: f32) {
+    let scores = latency(config.clone()).weigh(&endpoints(&[first, second]));
+    let ratio = scores[1] / scores[0];
+    let close = (ratio / expected - 1.0).abs() < 0.02;
+    assert!(close, "{config}: {second:?} beside {first:?} got {ratio} of it, {expected} expected");
+}
+
+#[test]
+fn scores_follow_the_formula() {
+    let base = (10.0, 0, 1.0);
+    check(json!({}), base, base, 1.0);
+    check(json!({}), base, (20.0, 0, 1.0), 0.5);
+    check(json!({}), base, (5.0, 0, 1.0), 2.0);
+    check(json!({}), base, (10.0, 3, 1.0), 0.25);
+    check(json!({}), base, (10.0, 0, 0.8), 0.512);
+    check(json!({}), base, (20.0, 1, 1.0), 0.25);
+    check(json!({}), base, (0.0, 0, 1.0), 1.0);
+    check(json!({}), (0.0, 0, 1.0), (0.0, 0, 1.0), 1.0);
+    check(json!({ "speed": 0 }), base, (500.0, 0, 1.0), 1.0);
+    check(json!({ "speed": 2 }), base, (20.0, 0, 1.0), 0.25);
+    check(json!({ "load": 0 }), base, (10.0, 9, 1.0), 1.0);
+    check(json!({ "success": 0 }), base, (10.0, 0, 0.5), 1.0);
+}
+
+#[test]
+fn a_new_endpoint_counts_as_the_median_one() {
+    let scores = latency(json!({})).weigh(&endpoints(&[(5.0, 0, 1.0), (10.0, 0, 1.0), (40.0, 0, 1.0), (0.0, 0, 1.0)]));
+    assert_eq!(scores[3], scores[1], "{scores:?}");
+}
+
+#[test]
+fn load_is_seen_beside_the_weight() {
+    let row = |id, weight, in_flight| Endpoint { id, weight, in_flight, latency_ms: 10.0, ..Endpoint::default() };
+    let scores = latency(json!({})).weigh(&[row(1, 1, 2), row(2, 4, 8)].into_iter().collect());
+    assert_eq!(scores[0], scores[1], "as busy for their weight: {scores:?}");
+}
+
+#[test]
+fn the_worst_keeps_the_floor() {
+    for floor in [0.01, 0.05, 0.5, 1.0] {
+        let scores = latency(json!({ "floor": floor })).weigh(&endpoints(&[(1.0, 0, 1.0), (90_000.0, 500, 0.0)]));
+        let share = scores[1] / scores[0];
+        assert!(share >= floor * 0.999, "floor = {floor}: {scores:?}");
+    }
+}
+
+#[test]
+fn extremes_stay_acceptable() {
+    let mut plugin = latency(json!({ "speed": 4, "load": 4, "success": 10, "floor": 0.001 }));
+    let wild = endpoints(&[(1e-30, u32::MAX, 0.0), (f32::MAX, u32::MAX, 0.0), (f32::MAX, 0, 1.0), (0.0, 0, 0.0)]);
+    plugin.weigh(&wild);
+    (0..1_000).for_each(|_| _ = plugin.pick(&Request::get("/"), &wild));
+    plugin.weigh(&endpoints(&[]));
+}
+
+#[test]
+fn a_change_is_followed_smoothly() {
+    let mut plugin = latency(json!({ "smooth": "2s" }));
+    let share = |plugin: &mut Harness<Latency>, slow| {
+        let scores = plugin.weigh(&endpoints(&[(10.0, 0, 1.0), (slow, 0, 1.0), (10.0, 0, 1.0)]));
+        scores[1] / scores[0]
+    };
+    assert_eq!(share(&mut plugin, 10.0), 1.0);
+    let mut last = 1.0;
+    for step in 1..=100 {
+        advance(Duration::from_millis(100));
+        let now = share(&mut plugin, 40.0);
+        let expected = 0.25 + 0.75 * (-0.05 * step as f32).exp();
+        assert!(now < last && (now - expected).abs() < 0.01, "{step}: {last} to {now}, {expected} expected");
+        last = now;
+    }
+}
+
+#[test]
+fn clusters_weighed_in_turn_do_not_forget_each_other() {
+    let (a, b) =
+        (endpoints(&[(10.0, 0, 1.0), (40.0, 0, 1.0), (10.0, 0, 1.0)]), Endpoint { id: 99, ..Endpoint::default() });
+    let (mut alone, mut shared) = (latency(json!({})), latency(json!({})));
+    for _ in 0..50 {
+        advance(Duration::from_millis(100));
+        shared.weigh(&[b].into_iter().collect());
+        assert_eq!(alone.weigh(&a), shared.weigh(&a));
+    }
+}
+
+/// Three servers, each an M/M/1 queue (latency = 1 ÷ (capacity − rate)), one of a quarter of the others' capacity; the
+/// latency that is reported lags by a moving average of 10 s, as the host's does.
+#[test]
+fn shares_come_to_rest_and_overload_nobody() {
+    const STEP: f32 = 0.1;
+    let capacity = [100.0_f32, 100.0, 25.0];
+    let mut plugin = latency(json!({}));
+    let (mut reported, mut in_flight) = ([0.0_f32; 3], [0_u32; 3]);
+    let mut history = Vec::new();
+    for _ in 0..3_000 {
+        advance(Duration::from_secs_f32(STEP));
+        let rows: Vec<_> = (0..3).map(|i| (reported[i], in_flight[i], 1.0)).collect();
+        let scores = plugin.weigh(&endpoints(&rows));
+        let total: f32 = scores.iter().sum();
+        let rates: Vec<f32> = scores.iter().map(|score| 150.0 * score / total).collect();
+        for i in 0..3 {
+            let seconds = 1.0 / (capacity[i] - rates[i]).max(1.0);
+            let blend = if reported[i] == 0.0 { 1.0 } else { STEP / 10.0 };
+            reported[i] += blend * (seconds * 1_000.0 - reported[i]);
+            in_flight[i] = (rates[i] * seconds) as u32;
+        }
+        history.push(rates);
+    }
+    let rest = &history[2_500..];
+    for i in 0..3 {
+        let (low, high) =
+            rest.iter().fold((f32::MAX, 0.0_f32), |(low, high), rates| (low.min(rates[i]), high.max(rates[i])));
+        assert!(high < capacity[i], "server {i} is overloaded: up to {high} of {}", capacity[i]);
+        assert!((high - low) / capacity[i] < 0.05, "server {i} still swings between {low} and {high}");
+    }
+    assert!(rest[0][2] > 5.0 && rest[0][2] < 0.3 * rest[0][0], "the small server gets {:?}", rest[0]);
+}
+
+/// How often each endpoint has the best score in 20,000 picks.
+fn picks(config: Value, rows: &[(f32, u32, f32)]) -> Vec<usize> {
+    let (mut plugin, candidates) = (latency(config), endpoints(rows));
+    let mut wins = vec![0; rows.len()];
+    for _ in 0..20_000 {
+        let scores = plugin.pick(&Request::get("/"), &candidates);
+        let best = (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b])).unwrap();
+        wins[best] += 1;
+    }
+    wins
+}
+
+#[test]
+fn picks_prefer_the_best_and_try_the_rest() {
+    for (rows, best) in [
+        ([(10.0, 1, 1.0), (30.0, 1, 1.0)], 0),
+        ([(10.0, 9, 1.0), (30.0, 1, 1.0)], 1),
+        ([(10.0, 1, 0.5), (30.0, 1, 1.0)], 1),
+    ] {
+        let wins = picks(json!({ "floor": 0.1 }), &rows);
+        assert!(wins[best] > 17_500, "of {rows:?} endpoint {best} won {wins:?}");
+    }
+    let wins = picks(json!({ "floor": 0.1 }), &[(1.0, 1, 1.0), (90_000.0, 1, 1.0)]);
+    assert!((900..1_100).contains(&wins[1]), "half of a tenth is left to chance: {wins:?}");
+}
+
+#[test]
+fn ten_thousand_endpoints_are_weighed() {
+    let rows: Vec<_> = (0..10_000).map(|n| (1.0 + (n % 100) as f32, n % 7, 1.0)).collect();
+    assert_eq!(latency(json!({})).weigh(&endpoints(&rows)).len(), 10_000);
+}
+
+#[test]
+fn mistakes_are_named() {
+    for (config, expected) in [
+        (json!({ "speed": -1 }), "speed: -1 is not between 0 and 4"),
+        (json!({ "load": 5 }), "load: 5 is not between 0 and 4"),
+        (json!({ "success": 11 }), "success: 11 is not between 0 and 10"),
+        (json!({ "floor": 0 }), "floor: 0 is not between 0.001 and 1"),
+        (json!({ "smooth": 2 }), "smooth: invalid type: integer `2`, expected a string"),
+        (json!({ "smooth": "2" }), "smooth: \"2\" is not a duration such as"),
+        (json!({ "sped": 1 }), "sped: unknown field `sped`, expected one of"),
+    ] {
+        let error = Harness::<Latency>::new(config.clone()).err().unwrap_or_default();
+        assert!(error.starts_with(expected), "{config} gave {error:?}, expected {expected:?}");
+    }
+}
