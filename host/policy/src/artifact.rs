@@ -60,8 +60,9 @@ pub(crate) fn wrap(bytes: &[u8]) -> Result<Cow<'_, [u8]>, Refused> {
 
 /// Generates machine code.
 pub(crate) fn compile(engine: &wasmtime::Engine, component: &[u8]) -> Result<Component, Refused> {
-    guarded(Stage::Compile, || Component::from_binary(engine, component))?
-        .map_err(|e| Refused::new(Stage::Compile, format!("the component is not valid: {e:#}")))
+    guarded(Stage::Compile, || Component::from_binary(engine, component))?.map_err(|e| {
+        Refused::new(Stage::Compile, format!("the component is not valid, or beyond what this host runs: {e:#}"))
+    })
 }
 
 enum Shape {

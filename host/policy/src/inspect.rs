@@ -43,6 +43,9 @@ fn allowed(import: &str) -> Result<(), String> {
     if own || wasi {
         return Ok(());
     }
+    if path.starts_with(PACKAGE) && !version.starts_with(VERSION) {
+        return Err(format!("it is made for `{import}`; this host asks version {VERSION}x of the contract"));
+    }
     Err(format!(
         "it imports `{import}`; a plugin may import only {PACKAGE}host and {PACKAGE}types at {VERSION}x, and WASI at 0.2.x"
     ))

@@ -294,3 +294,77 @@ fn a_quarantine_is_as_configured() {
     let plugin = hostile(&engine, Question::Splitter, f::TRAP, Settings { quarantine, ..Settings::default() });
     assert_eq!(fail_until_quarantined(&plugin, &mut Instances::new(), Instant::now()), 2);
 }
+
+#[test]
+fn the_host_answers_what_the_manifest_did_not_ask_for() {
+    let engine = engine();
+    let module = Fixture::every()
+        .with_host()
+        .always("stick", f::KEY_IS_PATH)
+        .live("weigh", f::NO_PATH_HERE)
+        .always("split", f::LAST_CLUSTER)
+        .build();
+    let plugin = admit(&engine, &module, Settings::default()).expect("admitted");
+    let (mut on, now) = (Instances::new(), Instant::now());
+    for path in ["/first", "/second/longer"] {
+        let stick = plugin.stick(&mut on, &mut head(path), now).expect("answers").expect("an opinion");
+        assert_eq!(stick.key, path);
+    }
+    assert!(ask(&plugin, &mut on, Question::Weigh, now).is_ok(), "no request stands behind weigh");
+    for clusters in [&["a", "b", "c"][..], &["a"]] {
+        let names: Arc<[String]> = clusters.iter().map(ToString::to_string).collect();
+        let choice = plugin.split(&mut on, &mut head("/"), 1, &vec![1; names.len()], &names, now).expect("answers");
+        assert_eq!(choice.map(|c| c as usize + 1), Some(names.len()));
+    }
+}
+
+#[test]
+fn modules_for_wasi_0_1_are_adapted() {
+    let engine = engine();
+    let module = Fixture::new(&["splitter"]).with_preview1().live("split", f::RANDOM_0_1).build();
+    let plugin = admit(&engine, &module, Settings::default()).expect("admitted");
+    let mut on = Instances::new();
+    for _ in 0..3 {
+        assert_eq!(ask(&plugin, &mut on, Question::Splitter, Instant::now()), Ok("Some(0)".to_owned()));
+    }
+}
+
+/// What is logged while `work` runs.
+fn logged(work: impl FnOnce()) -> String {
+    #[derive(Clone, Default)]
+    struct Lines(Arc<std::sync::Mutex<Vec<u8>>>);
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("no panic").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    tracing::subscriber::with_default(subscriber, work);
+    String::from_utf8(lines.0.lock().expect("no panic").clone()).expect("text")
+}
+
+#[test]
+fn what_a_plugin_says_goes_to_the_log_at_a_bounded_rate() {
+    let engine = engine();
+    for (module, level) in [
+        (Fixture::new(&["splitter"]).with_host().live("split", f::LOG), "ERROR"),
+        (Fixture::new(&["splitter"]).with_wasi().live("split", f::PRINT), "INFO"),
+    ] {
+        let settings = Settings { name: "talker".to_owned(), version: 7, ..Settings::default() };
+        let plugin = admit(&engine, &module.build(), settings).expect("admitted");
+        let mut on = Instances::new();
+        let text = logged(|| {
+            for _ in 0..1000 {
+                ask(&plugin, &mut on, Question::Splitter, Instant::now()).expect("answers");
+            }
+        });
+        let lines = text.lines().filter(|l| l.contains(level) && l.contains("no plugin=\"talker\" version=7")).count();
+        assert!((1..=300).contains(&lines), "{lines} lines of {level}: {text}");
+    }
+}
