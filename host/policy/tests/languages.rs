@@ -2,6 +2,7 @@
 //!
 //! The components come from `examples/*/build.sh`, which need npm and PyPI: where one was not built, its test prints
 //! how to build it and passes.
+#![expect(clippy::print_stdout, reason = "the figures are half of what these tests are for")]
 
 use std::{
     path::PathBuf,

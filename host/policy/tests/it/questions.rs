@@ -59,7 +59,8 @@ fn a_question_that_is_not_exported_is_an_error() {
 #[test]
 fn every_misbehaviour_costs_one_failure_each_and_no_more() {
     let engine = engine();
-    let kinds: [(&'static str, fn(&Failure) -> bool); 6] = [
+    type Expected = fn(&Failure) -> bool;
+    let kinds: [(&str, Expected); 6] = [
         (f::LOOP, |e| *e == Failure::Overrun),
         (f::RECURSE, |e| *e == Failure::Trap("call stack exhausted".to_owned())),
         (f::EXHAUST, |e| *e == Failure::Memory),
