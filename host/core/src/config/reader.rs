@@ -126,9 +126,9 @@ impl<'a> Table<'a> {
         self.take(key)?.table(expected)
     }
 
-    /// Whether the key is there, whatever its value.
-    pub(super) fn has(&self, key: &str) -> bool {
-        self.map.contains_key(key)
+    /// Whether the key is not there, or an array without elements.
+    pub(super) fn is_empty(&self, key: &str) -> bool {
+        self.map.get(key).is_none_or(|value| value.get_ref().as_array().is_some_and(|items| items.is_empty()))
     }
 
     /// Keys of the product's contract that this version does not implement: their use is an error of its own.

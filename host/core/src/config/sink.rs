@@ -13,8 +13,9 @@ use super::{
     suggest,
 };
 
-/// Searches for a similar word per file: each walks all names of a kind, and a broken file may have thousands.
-const MAX_SUGGESTIONS: usize = 200;
+/// Words compared per file to find what was meant: each search walks all names of a kind, and a broken file may have
+/// thousands of names and thousands of slips.
+const MAX_COMPARISONS: usize = 50_000;
 /// Characters shown before and after the start of a finding in a long line.
 const WINDOW: (usize, usize) = (60, 100);
 
@@ -116,7 +117,7 @@ pub(super) struct Sink<'t> {
     file: &'t str,
     text: &'t str,
     found: RefCell<Vec<Finding>>,
-    suggestions: Cell<usize>,
+    comparisons: Cell<usize>,
 }
 
 /// What came of it.
@@ -128,7 +129,7 @@ pub(super) struct Found {
 impl<'t> Sink<'t> {
     /// `file` is the name that diagnostics show.
     pub(super) fn new(file: &'t str, text: &'t str) -> Self {
-        Self { file, text, found: RefCell::default(), suggestions: Cell::new(0) }
+        Self { file, text, found: RefCell::default(), comparisons: Cell::new(0) }
     }
 
     /// Adds a finding.
@@ -136,13 +137,13 @@ impl<'t> Sink<'t> {
         self.found.borrow_mut().push(finding);
     }
 
-    /// [`suggest::nearest`], until too many were asked for.
+    /// [`suggest::nearest`], until too many words were compared.
     pub(super) fn nearest<'c>(&self, word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
-        self.suggestions.set(self.suggestions.get() + 1);
-        if self.suggestions.get() > MAX_SUGGESTIONS {
-            return None;
-        }
-        suggest::nearest(word, candidates)
+        let within_limit = |_: &&str| {
+            self.comparisons.set(self.comparisons.get() + 1);
+            self.comparisons.get() <= MAX_COMPARISONS
+        };
+        suggest::nearest(word, candidates.into_iter().take_while(within_limit))
     }
 
     /// Everything reported, in the order of the file.

@@ -38,6 +38,12 @@ fn start(error: &Error) -> usize {
 /// The parser's message is "what, expected a, b".
 fn describe(error: &Error, span: std::ops::Range<usize>) -> Finding {
     let message = error.message().lines().next().unwrap_or("not TOML");
+    // The parser takes whatever it cannot read as a value for a string without quotes, even nothing at all.
+    if message.starts_with("string values must be quoted") {
+        let message = if span.is_empty() { "there is no value" } else { "this is not a value" };
+        let expected = "\"text\" in quotes, a number, true, false, [an array] or { a = \"table\" }";
+        return Finding::syntax(span, message).expected(expected);
+    }
     match message.split_once(", expected ") {
         Some((what, "nothing")) => Finding::syntax(span, what),
         Some((what, expected)) => Finding::syntax(span, what).expected(expected),

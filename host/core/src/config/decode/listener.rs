@@ -67,7 +67,7 @@ fn limits(table: Table<'_>) -> ListenerLimits {
         }
     }
     if let Some(value) = table.take("body") {
-        limits.body = size(&value, 1..=1 << 50);
+        limits.body = size(&value, 1..=1 << 40);
     }
     if let Some(requests) = table.take("requests_per_connection").and_then(|value| value.integer(0..=u32::MAX)) {
         limits.requests_per_connection = Some(requests.into()).filter(|requests| *requests > 0);

@@ -40,7 +40,7 @@ pub(super) fn config<'a>(file: Table<'a>, base_dir: &Path, references: &mut Refe
     let clusters = each(&file, "cluster", MAX_MANY, |table| cluster::cluster(table, references));
     let ceiling = plugin_bounds.memory_ceiling;
     let plugins = each(&file, "plugin", MAX_FEW, |table| plugin::plugin(table, base_dir, ceiling, references));
-    if !file.has("listener") {
+    if file.is_empty("listener") {
         let finding = Finding::absence(&file.spot, "there is no listener, so there is nothing to serve");
         file.sink.report(finding.expected("at least one [[listener]]"));
     }
