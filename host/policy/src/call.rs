@@ -175,17 +175,24 @@ impl Plugin {
             }
             return Err(self.no_call(shard, question, Failure::Quarantined));
         }
-        let start = Instant::now();
-        let mut instance = match ready.map_or_else(|| self.make_for_one_call(), Ok) {
-            Ok(instance) => instance,
-            Err(failure) => return Err(self.count_failure(shard, question, &failure, None, now)),
+        let begun = Instant::now();
+        let mut caller = self.caller();
+        let mut instance = match ready {
+            Some(instance) => {
+                caller.begun = Some(begun);
+                instance
+            }
+            None => match self.make_for_one_call() {
+                Ok(instance) => instance,
+                Err(failure) => return Err(self.count_failure(shard, question, &failure, None, now)),
+            },
         };
         let result = {
             let values = head.as_deref().map_or_else(Default::default, |head| on.scratch.fill(&self.manifest, head));
-            let subject = Subject { caller: self.caller(), values: &values };
+            let subject = Subject { caller, values: &values };
             with_head(&mut instance, head, |instance| call(&subject, instance))
         };
-        self.stats.called(shard, question, start.elapsed(), instance.store.data().limits.used());
+        self.stats.called(shard, question, begun.elapsed(), instance.store.data().limits.used());
         match result {
             Ok(answer) => {
                 on.trial(slot, admission == Admission::Trial);

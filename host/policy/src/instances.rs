@@ -37,6 +37,8 @@ pub(crate) struct Caller<'a> {
     pub(crate) code: &'a Code,
     /// Time that one call may take.
     pub(crate) budget: Duration,
+    /// When the call began, where a clock was read just now: a second reading would cost 5 % of the call.
+    pub(crate) begun: Option<Instant>,
 }
 
 impl Caller<'_> {
@@ -46,7 +48,7 @@ impl Caller<'_> {
         store.limiter(|state| &mut state.limits);
         store.epoch_deadline_callback(|mut cx| Ok(cx.data_mut().deadline.reached()));
         store.set_hostcall_fuel(ANSWER);
-        self.arm(&mut store);
+        self.arm(&mut store, Instant::now());
         let pre = &self.code.pre;
         let made = if self.code.may_wait {
             let _timers = self.engine.enter_timers();
@@ -71,7 +73,7 @@ impl Caller<'_> {
         P: ComponentNamedList + Lower + Send + Sync,
         R: ComponentNamedList + Lift + Send + Sync + 'static,
     {
-        self.arm(store);
+        self.arm(store, self.begun.unwrap_or_else(Instant::now));
         let result = if self.code.may_wait {
             let _timers = self.engine.enter_timers();
             at_once(func.call_async(&mut *store, params)).ok_or(Failure::Waited)?
@@ -81,8 +83,8 @@ impl Caller<'_> {
         result.map_err(|e| failure(&e, store.data()))
     }
 
-    fn arm(&self, store: &mut Store<State>) {
-        self.engine.ticker.cover(Instant::now(), self.budget);
+    fn arm(&self, store: &mut Store<State>, now: Instant) {
+        self.engine.ticker.cover(now, self.budget);
         let state = store.data_mut();
         state.limits.refused = false;
         let ticks = state.deadline.arm(self.budget);

@@ -155,7 +155,7 @@ impl Plugin {
     }
 
     pub(crate) fn caller(&self) -> Caller<'_> {
-        Caller { engine: &self.engine, code: &self.code, budget: self.settings.budget.time }
+        Caller { engine: &self.engine, code: &self.code, budget: self.settings.budget.time, begun: None }
     }
 
     /// A spare; asks for another where there is none.
