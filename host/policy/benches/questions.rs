@@ -1,0 +1,165 @@
+//! What a question costs, on the shipped plugins and on a module without any logic. Prints p50 and p99 in nanoseconds
+//! of single calls, the clock's own cost (about 40 ns) included. `cargo bench -p witgate-policy`; plugins that were
+//! not built are left out.
+#![expect(clippy::print_stdout, reason = "figures are what a bench is for")]
+
+#[path = "../../../tests/fixtures/mod.rs"]
+mod fixtures;
+
+use std::hint::black_box;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fixtures::Fixture;
+use http::HeaderValue;
+use witgate_core::config::Isolation;
+use witgate_core::request::Head;
+use witgate_policy::{Columns, Engine, EngineOptions, Instances, Plugin, Settings};
+
+const ROUNDS: usize = 50_000;
+
+struct Bench {
+    engine: Arc<Engine>,
+    clusters: Arc<[String]>,
+    /// Those of one worker, as long as it runs.
+    on: Instances,
+}
+
+fn main() {
+    let mut bench = Bench {
+        engine: Engine::new(EngineOptions::default()).expect("an engine"),
+        clusters: ["stable".to_owned(), "canary".to_owned()].into(),
+        on: Instances::new(),
+    };
+    println!("{:<44} {:>9} {:>9}", "call", "p50 ns", "p99 ns");
+    bench.plugins_without_logic();
+    bench.shipped();
+}
+
+impl Bench {
+    fn plugins_without_logic(&mut self) {
+        let module = Fixture::every().build();
+        let plugin = self.admit(&module, "{}", Isolation::Worker);
+        self.requests("no logic, one field", &plugin);
+        for n in [2, 64, 512] {
+            self.scores(&format!("no logic, {n} endpoints"), &plugin, n);
+        }
+        let fresh = self.admit(&module, "{}", Isolation::Request);
+        self.split("no logic, fresh instance: split", &fresh);
+        let waiting = Fixture::new(&["splitter"]).with_wasi().live("split", fixtures::PRINT).build();
+        // Prints a line, which the log drops: what WASI's streams cost.
+        let waiting = self.admit(&waiting, "{}", Isolation::Worker);
+        self.split("no logic, a line to stdout: split", &waiting);
+    }
+
+    fn shipped(&mut self) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/plugins");
+        for name in ["canary", "tenant", "session", "latency", "router-js"] {
+            let Ok(bytes) = std::fs::read(folder.join(format!("{name}.wasm"))) else {
+                println!("{name:<44} not built: cargo xtask plugins");
+                continue;
+            };
+            let config = match name {
+                "tenant" => r#"{"header":"x-tenant","rules":[{"header":"x-tenant","clusters":{"acme":"acme"}}]}"#,
+                "session" => r#"{"by":[{"header":"x-session"}]}"#,
+                "router-js" => r#"{"header":"x-tenant","clusters":{"acme":"acme"}}"#,
+                _ => "{}",
+            };
+            let settings = self.settings(config, Isolation::Worker);
+            let loaded = self.engine.load(&bytes, &|_| ()).and_then(|code| Plugin::admit(&self.engine, code, settings));
+            match loaded {
+                Ok(plugin) if plugin.exports().scorer => {
+                    [2, 64, 512].into_iter().for_each(|n| self.scores(&format!("{name}, {n} endpoints"), &plugin, n));
+                }
+                Ok(plugin) => self.requests(name, &plugin),
+                Err(refused) => println!("{name:<44} {refused}"),
+            }
+        }
+    }
+
+    fn admit(&self, module: &[u8], config: &str, isolation: Isolation) -> Arc<Plugin> {
+        let code = self.engine.load(module, &|_| ()).expect("loads");
+        Plugin::admit(&self.engine, code, self.settings(config, isolation)).expect("admitted")
+    }
+
+    fn settings(&self, config: &str, isolation: Isolation) -> Settings {
+        Settings { config: config.to_owned(), isolation, instances: 2, ..Settings::default() }
+    }
+
+    fn requests(&mut self, name: &str, plugin: &Plugin) {
+        let (exports, mut head) = (plugin.exports(), head());
+        if exports.router {
+            let on = &mut self.on;
+            report(&format!("{name}: route"), || plugin.route(on, &mut head, Instant::now()).is_ok());
+        }
+        if exports.splitter {
+            self.split(&format!("{name}: split"), plugin);
+        }
+        if exports.affinity {
+            let on = &mut self.on;
+            report(&format!("{name}: stick"), || plugin.stick(on, &mut head, Instant::now()).is_ok());
+        }
+    }
+
+    fn split(&mut self, name: &str, plugin: &Plugin) {
+        let (on, mut head) = (&mut self.on, head());
+        let clusters = &self.clusters;
+        report(name, || plugin.split(on, &mut head, 1, &[95, 5], clusters, Instant::now()).is_ok());
+    }
+
+    fn scores(&mut self, name: &str, plugin: &Plugin, n: u32) {
+        let (on, mut head, columns) = (&mut self.on, head(), columns(n));
+        if n <= 8 {
+            report(&format!("{name}: pick"), || plugin.pick(on, &mut head, &columns, Instant::now()).is_ok());
+        }
+        report(&format!("{name}: weigh"), || plugin.weigh(on, 1_000, &columns, Instant::now()).is_ok());
+    }
+}
+
+/// Runs it many times, of which a fifth is not counted.
+fn report(name: &str, mut call: impl FnMut() -> bool) {
+    let mut times: Vec<Duration> = Vec::with_capacity(ROUNDS);
+    for _ in 0..ROUNDS {
+        let start = Instant::now();
+        let answered = black_box(call());
+        times.push(start.elapsed());
+        assert!(answered, "{name}");
+    }
+    times.drain(..ROUNDS / 5);
+    times.sort_unstable();
+    let at = |share: usize| times[times.len() * share / 100].as_nanos();
+    println!("{name:<44} {:>9} {:>9}", at(50), at(99));
+}
+
+/// A browser's request, with what the shipped plugins look at.
+fn head() -> Head {
+    let mut head = Head { uri: "/api/items?page=2".parse().expect("a URI"), ..Head::default() };
+    for (name, value) in [
+        ("host", "api.example.com"),
+        ("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"),
+        ("accept", "application/json"),
+        ("accept-language", "en-GB,en;q=0.5"),
+        ("accept-encoding", "gzip, deflate, br, zstd"),
+        ("cookie", "theme=dark; uid=u-18446744; wg=abcdefgh"),
+        ("x-tenant", "acme"),
+        ("x-session", "s-0123456789"),
+    ] {
+        head.headers.insert(name, HeaderValue::from_static(value));
+    }
+    head
+}
+
+fn columns(n: u32) -> Columns {
+    let each = n as usize;
+    Columns {
+        id: (0..u64::from(n)).collect(),
+        in_flight: vec![3; each],
+        latency_ms: vec![12.5; each],
+        success_rate: vec![0.99; each],
+        request_rate: vec![100.0; each],
+        weight: vec![1; each],
+        zone: vec![0; each],
+        age_s: vec![600.0; each],
+    }
+}
