@@ -436,6 +436,21 @@ impl Default for Quarantine {
     }
 }
 
+impl Plugin {
+    /// A plugin of which the configuration says nothing.
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            path: None,
+            config: serde_json::Map::new(),
+            budget: Budget::default(),
+            on_error: OnError::default(),
+            isolation: Isolation::default(),
+            quarantine: Quarantine::default(),
+        }
+    }
+}
+
 impl Config {
     /// Index of each cluster by name.
     pub fn cluster_index(&self) -> BTreeMap<&str, usize> {
