@@ -137,7 +137,7 @@ fn other_choice(weights: &[u32], canary: usize, place: f64) -> Option<usize> {
         left < 0.0
     });
     // Rounding may leave a sliver after the last one.
-    chosen.or_else(|| others().last()).map(|(choice, _)| choice)
+    chosen.or_else(|| others().next_back()).map(|(choice, _)| choice)
 }
 
 export!(Canary: splitter);

@@ -149,7 +149,7 @@ fn picks(config: Value, rows: &[(f32, u32, f32)]) -> Vec<usize> {
     let mut wins = vec![0; rows.len()];
     for _ in 0..20_000 {
         let scores = plugin.pick(&Request::get("/"), &candidates);
-        let best = (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b])).unwrap();
+        let best = (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b])).expect("candidates");
         wins[best] += 1;
     }
     wins
