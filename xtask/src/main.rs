@@ -1,2 +1,63 @@
-//! placeholder
-fn main() {}
+//! The project's own commands, as `cargo xtask COMMAND`: they install, build and judge. Nothing here is part of the product,
+//! and nothing here asks a question, so that a machine without a person at it can run them all.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
+
+mod demo;
+mod deny;
+mod layering;
+mod plugins;
+mod run;
+mod scan;
+mod setup;
+mod spdx;
+mod tally;
+mod test;
+mod toolchain;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  setup                     install what is missing: the wasm32 target of Rust, and the tools that tests need
+  plugins [--example NAME]  build plugins/* (and examples/NAME) to target/plugins/<name>.wasm
+  demo [ARG…]               build everything and run `witgate demo ARG…`
+  test [--fast] [FILTER]    every check; --fast: without the crates that need hyper or wasmtime;
+                            with FILTER: only the tests whose name contains it
+  layering                  only the check of the house plan: who may import whom
+  deny                      only the check of licences and dependencies against deny.toml
+
+WITGATE_WASM=rustup|debian forces the one or the other way to the wasm32 target.";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some((command, rest)) = arguments.split_first() else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    let outcome = match (command.as_str(), rest) {
+        ("setup", []) => setup::all(),
+        ("plugins", rest) => plugins::options(rest).and_then(|options| plugins::command(&options)),
+        ("demo", rest) => demo::command(rest),
+        ("test", rest) => test::options(rest).and_then(|options| test::command(&options)),
+        ("layering", []) => layering::command(),
+        ("deny", []) => deny::command(),
+        ("help" | "-h" | "--help", _) => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        _ => Err(run::Failed::usage(format!("unknown command: {}", arguments.join(" ")))),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => {
+            if !failed.message.is_empty() {
+                eprintln!("xtask: {}", failed.message);
+            }
+            if failed.code == 2 {
+                eprintln!("{USAGE}");
+            }
+            ExitCode::from(failed.code)
+        }
+    }
+}
