@@ -33,9 +33,11 @@ const FIBER_STACK: usize = 1 << 20;
 const KEEP_RESIDENT: usize = 64 << 10;
 /// Slots of ended instances that stay warm; each holds up to [`KEEP_RESIDENT`], so this is 1 MiB.
 const WARM_SLOTS: u32 = 16;
-/// Core instances, tables and memories of one component. A wrapped core module has three instances (itself and two
-/// shims); componentize-py's has more, which the instances of others leave room for.
+/// Core instances and tables of one component. A wrapped core module has three instances (itself and two shims);
+/// componentize-py's has more, which the instances of others leave room for.
 const CORE_INSTANCES: u32 = 4;
+/// Memories of one component: mostly one. Each reserves the memory ceiling in address space, and only that.
+const MEMORIES: u32 = 2;
 
 /// Bounds of an engine.
 #[derive(Debug, Clone)]
@@ -213,7 +215,7 @@ fn config(options: &EngineOptions) -> Config {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(options.max_instances)
         .total_core_instances(cores)
-        .total_memories(cores)
+        .total_memories(options.max_instances.saturating_mul(MEMORIES))
         .total_tables(cores)
         .total_stacks(options.max_instances)
         .max_memory_size(usize::try_from(ceiling).unwrap_or(usize::MAX))

@@ -19,18 +19,24 @@ pub(crate) struct Log {
     plugin: String,
     version: u32,
     start: Instant,
-    /// Second since `start` in the high half, lines offered in that second in the low half.
-    window: AtomicU64,
+    lines: Window,
+    /// Apart from `lines`, so that a plugin cannot talk its own failures out of the log.
+    failures: Window,
 }
+
+/// Second since the log's start in the high half, lines offered in that second in the low half.
+#[derive(Debug, Default)]
+struct Window(AtomicU64);
 
 impl Log {
     pub(crate) fn new(plugin: &str, version: u32) -> Self {
-        Self { plugin: plugin.to_owned(), version, start: Instant::now(), window: AtomicU64::new(0) }
+        let (lines, failures) = Default::default();
+        Self { plugin: plugin.to_owned(), version, start: Instant::now(), lines, failures }
     }
 
     /// A line that the plugin wrote.
     pub(crate) fn line(&self, level: Level, text: &str) {
-        if !self.admit() {
+        if !self.admit(&self.lines) {
             return;
         }
         let (plugin, version, text) = (self.plugin.as_str(), self.version, clean(text));
@@ -43,19 +49,19 @@ impl Log {
         }
     }
 
-    /// A failure that the host saw; under the same rate.
+    /// A failure that the host saw.
     pub(crate) fn failure(&self, what: &str, why: &dyn std::fmt::Display) {
-        if self.admit() {
+        if self.admit(&self.failures) {
             let (plugin, version) = (self.plugin.as_str(), self.version);
             warn!(target: "witgate::plugin", plugin, version, "{what}: {why}");
         }
     }
 
     /// Counts the line; says how many were dropped when a new second begins.
-    fn admit(&self) -> bool {
+    fn admit(&self, window: &Window) -> bool {
         let second = self.start.elapsed().as_secs() & 0xffff_ffff;
         let next = |now: u64| if now >> 32 == second { now.saturating_add(1) } else { second << 32 | 1 };
-        let before = self.window.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| Some(next(now))).unwrap_or(0);
+        let before = window.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| Some(next(now))).unwrap_or(0);
         let dropped = (before & 0xffff_ffff).saturating_sub(LINES_PER_SECOND);
         if before >> 32 != second && dropped > 0 {
             warn!(target: "witgate::plugin", plugin = self.plugin, version = self.version, dropped, "log lines dropped");
@@ -85,8 +91,9 @@ mod tests {
     #[test]
     fn only_so_many_lines_a_second() {
         let log = Log::new("p", 1);
-        let admitted = (0..1000).filter(|_| log.admit()).count();
+        let admitted = (0..1000).filter(|_| log.admit(&log.lines)).count();
         // The second may turn over while the test runs.
         assert!((100..=200).contains(&admitted), "{admitted}");
+        assert!(log.admit(&log.failures), "what the host says is counted apart");
     }
 }

@@ -173,6 +173,19 @@ fn five_failures_are_a_quarantine_that_costs_nothing() {
 }
 
 #[test]
+fn a_fresh_instance_for_each_call_is_bounded_and_quarantined_too() {
+    let engine = engine();
+    let settings = Settings { isolation: Isolation::Request, ..Settings::default() };
+    let plugin = hostile(&engine, Question::Splitter, f::LOOP, settings);
+    let (mut on, now) = (Instances::new(), Instant::now());
+    for _ in 0..5 {
+        assert_eq!(ask(&plugin, &mut on, Question::Splitter, now), Err(Failure::Overrun));
+    }
+    assert_eq!(ask(&plugin, &mut on, Question::Splitter, now), Err(Failure::Quarantined));
+    assert_eq!((on.held(), plugin.spares()), (0, 0));
+}
+
+#[test]
 fn one_trial_decides() {
     let engine = engine();
     let plugin = hostile(&engine, Question::Splitter, f::TRAP, Settings::default());
