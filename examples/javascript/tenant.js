@@ -2,8 +2,8 @@
 //
 // Everything is decided in `prepare`, once an instance: a question about a request is one look-up of a finished answer.
 
-/** No opinion: the route's own action stands. */
-const PASS = { action: { tag: "pass" }, setHeaders: [], removeHeaders: [] };
+/** What the origin is told of a request whose tenant is not configured. */
+const UNKNOWN = "unknown";
 
 /** The keys of the plugin's `config` table. */
 const KEYS = ["header", "clusters", "deny", "set_header"];
@@ -13,7 +13,7 @@ const KEYS = ["header", "clusters", "deny", "set_header"];
  *
  * @param {string} text a JSON object: `header` (required) names the request header that carries the tenant, `clusters`
  *   maps a tenant to a cluster, `deny` lists the tenants that get a 403, and `set_header` names the request header
- *   that tells the origin the tenant (`x-witgate-tenant` unless given).
+ *   that tells the origin the tenant (`x-witgate-tenant` unless given). What a client sent under that name is removed.
  * @returns {{ header: string, decide: (tenant: string | null | undefined) => object }}
  * @throws {string} the key at fault and what would be right
  */
@@ -22,28 +22,23 @@ export function prepare(text) {
   const header = name(config, "header");
   const setHeader = config.set_header === undefined ? "x-witgate-tenant" : name(config, "set_header");
 
+  const answer = (tenant, action) => ({ action, setHeaders: [[setHeader, tenant]], removeHeaders: [setHeader] });
   const answers = new Map();
   for (const [tenant, cluster] of Object.entries(clusters(config))) {
-    answers.set(tenant, {
-      action: { tag: "cluster", val: cluster },
-      setHeaders: [[setHeader, tenant]],
-      removeHeaders: [],
-    });
+    answers.set(tenant, answer(tenant, { tag: "cluster", val: cluster }));
   }
   for (const tenant of denied(config)) {
     if (answers.has(tenant)) {
       throw `\`deny\`: \`${tenant}\` is also in \`clusters\`; a tenant is either routed or denied`;
     }
-    answers.set(tenant, {
-      action: {
-        tag: "respond",
-        val: { status: 403, headers: [["content-type", "text/plain"]], body: `tenant ${tenant} is blocked\n` },
-      },
-      setHeaders: [],
-      removeHeaders: [],
-    });
+    answers.set(tenant, answer(tenant, { tag: "respond", val: blocked(tenant) }));
   }
-  return { header, decide: (tenant) => answers.get(tenant) ?? PASS };
+  const other = answer(UNKNOWN, { tag: "pass" });
+  return { header, decide: (tenant) => answers.get(tenant) ?? other };
+}
+
+function blocked(tenant) {
+  return { status: 403, headers: [["content-type", "text/plain"]], body: `tenant ${tenant} is blocked\n` };
 }
 
 function parse(text) {

@@ -1,6 +1,6 @@
 """Decides which answer each tenant gets. Plain Python with no Witgate import: `python -m unittest` runs it anywhere.
 
-The answers are plain tuples; `app.py` turns them into the contract's types once, when the plugin is configured.
+What it reads is plain data; `app.py` makes the contract's types of it once, when the plugin is configured.
 """
 
 import json
@@ -19,7 +19,8 @@ def prepare(text: str) -> tuple[str, str, dict[str, str], list[str]]:
 
     `text` is the plugin's `config` table as a JSON object: `header` (required) names the request header that carries
     the tenant, `clusters` maps a tenant to a cluster, `deny` lists the tenants that get a 403, and `set_header` names
-    the request header that tells the origin the tenant (`x-witgate-tenant` unless given). Raises ConfigError.
+    the request header that tells the origin the tenant (`x-witgate-tenant` unless given). What a client sent under that
+    name is removed. Raises ConfigError.
     """
     config = _parse(text)
     header = _name(config, "header", None)
