@@ -196,10 +196,13 @@ fn is_test_file(inside: &str) -> bool {
     module_of(inside).iter().any(|module| module == "tests")
 }
 
-/// All sources and manifests of the workspace's members.
+/// Folders that tools fill, with files of others.
+const BUILT: &[&str] = &["target", "node_modules", "venv"];
+
+/// All sources and manifests of the project.
 fn sources(root: &Path) -> Result<Vec<File>, Failed> {
     let mut files = Vec::new();
-    for folder in ["host", "sdk", "plugins", "tests", "xtask"] {
+    for folder in ["host", "sdk", "plugins", "tests", "examples", "xtask"] {
         collect(root, &root.join(folder), &mut files)?;
     }
     Ok(files)
@@ -210,8 +213,10 @@ fn collect(root: &Path, folder: &Path, files: &mut Vec<File>) -> Outcome {
     for entry in fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if path.is_dir() && name != "target" && name != "node_modules" {
-            collect(root, &path, files)?;
+        if path.is_dir() {
+            if !BUILT.contains(&name.as_ref()) {
+                collect(root, &path, files)?;
+            }
         } else if name.ends_with(".rs") || name == "Cargo.toml" {
             let text = fs::read_to_string(&path).map_err(failed)?;
             let path = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().replace('\\', "/");

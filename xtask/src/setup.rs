@@ -45,7 +45,7 @@ pub(crate) fn wasm() -> Result<Toolchain, Failed> {
         let mut rustup = Command::new("rustup");
         rustup.current_dir(run::root()).stdin(Stdio::null()).args(["target", "add", toolchain::TARGET]);
         if let Err(failed) = run::run_within(&mut rustup, RUSTUP_LIMIT) {
-            println!("setup: {}; trying the distribution's toolchain", failed.message);
+            println!("setup: {}", failed.message);
         }
         if let Some(found) = toolchain::find() {
             return Ok(found);
@@ -57,11 +57,12 @@ pub(crate) fn wasm() -> Result<Toolchain, Failed> {
             return Ok(found);
         }
     }
-    Err(Failed::new(format!(
-        "no way to build for wasm32: `rustup target add {}` did not work, nor did Debian's packages {}",
-        toolchain::TARGET,
-        toolchain::DEBIAN_PACKAGES.join(" ")
-    )))
+    let ways = match toolchain::forced() {
+        Some(Toolchain::Native) => "rustup".to_string(),
+        Some(Toolchain::Debian) => toolchain::DEBIAN_PACKAGES.join(" "),
+        None => format!("rustup, or Debian's {}", toolchain::DEBIAN_PACKAGES.join(" ")),
+    };
+    Err(Failed::new(format!("no way found to build for {}; tried {ways}", toolchain::TARGET)))
 }
 
 fn test_tools() -> Outcome {
