@@ -1,0 +1,94 @@
+//! The admin API: what is live, and changes to it, as JSON over HTTP/1.1. Everything but the probes and the metrics
+//! needs the token. It must never hold up a request on the data path, nor a probe behind an upload.
+//!
+//! | call | answers |
+//! |---|---|
+//! | `GET /livez`, `/readyz` | 200, or 503 from the start of a drain; text, no token |
+//! | `GET /metrics` | OpenMetrics text, no token |
+//! | `GET /v1/listeners`, `/v1/routes`, `/v1/clusters`, `/v1/clusters/{c}` | the live state |
+//! | `GET /v1/plugins`, `/v1/plugins/{p}` | versions, and how the live one does |
+//! | `PUT /v1/plugins/{p}[?activate=true][&progress=true]`, body: wasm | 201 `{"name", "version", "sha256", "exports", "active"}`; 200 for the same bytes again |
+//! | `DELETE /v1/plugins/{p}[?force=true]` | 200 `{"name", "removed": [version]}`; 409 while the configuration uses it |
+//! | `POST /v1/plugins/{p}/activate` `{"version": 2}`, or the start of a sha256 | 200, the plugin as `GET` shows it |
+//! | `POST /v1/plugins/{p}/rollback` | the same |
+//! | `POST /v1/explain` `{"method", "path", "host", "headers", "client", "listener"}` | what would be decided |
+//! | `POST /v1/drain` | 202 `{"draining": true, "timeout_ms"}` |
+//!
+//! Errors are `{"error": "…"}` with a status: 400 for a body or parameter that is not understood (`line`, `column`,
+//! `expected`), 401 without the token, 403 for browsers, 404, 405 with `Allow`, 408 for a body that comes too slowly,
+//! 409 where the state stands against it, 413 (`limit_bytes`), 415, 422 for a module that is refused (`stage`,
+//! `reason`), 503 with `Retry-After` where too many uploads are under way.
+//!
+//! With `?progress=true`, or `Accept: application/x-ndjson`, an upload that was read answers 200 and a line for each
+//! stage as it begins, `{"stage": "compile"}`; the last line is what the answer would have been, success or error, with
+//! its `status` beside it. An upload is seen through even where the client goes away.
+
+mod access;
+mod body;
+mod clusters;
+mod drain;
+mod explain;
+mod listeners;
+mod metrics;
+mod paths;
+mod plugins;
+mod probes;
+mod process;
+mod query;
+mod reply;
+mod routes;
+mod serve;
+mod socket;
+#[cfg(test)]
+mod tests;
+mod units;
+mod upload;
+mod work;
+
+use std::{io, sync::Arc};
+
+use witgate_core::config::AdminListen;
+
+pub use socket::AdminAddress;
+
+use crate::control::Control;
+
+/// The admin API's socket, bound and not yet served. A Unix socket's file goes when this, or its serving, is dropped.
+#[derive(Debug)]
+pub struct Admin(socket::Bound);
+
+/// Binds the socket. A Unix socket is its owner's alone (mode 0600) and takes the place of one that a dead process
+/// left.
+///
+/// # Errors
+/// The address is taken, or the system refuses.
+pub fn bind(listen: &AdminListen) -> io::Result<Admin> {
+    socket::Bound::new(listen).map(Admin)
+}
+
+/// The address as it is configured, for messages.
+pub fn show(listen: &AdminListen) -> String {
+    match listen {
+        AdminListen::Tcp(address) => AdminAddress::Tcp(*address).to_string(),
+        AdminListen::Unix(path) => AdminAddress::Unix(path.clone()).to_string(),
+    }
+}
+
+impl Admin {
+    /// Where it listens: never port 0.
+    pub fn address(&self) -> &AdminAddress {
+        &self.0.address
+    }
+
+    /// Serves until dropped. Belongs into a local runtime: connections are local tasks of it.
+    pub async fn serve(self, control: Arc<Control>, token: String) {
+        let address = self.0.address.clone();
+        match self.0.listen() {
+            Ok(listener) => {
+                tracing::info!(%address, "the admin API listens");
+                serve::run(listener, control, token).await;
+            }
+            Err(error) => tracing::error!(%address, %error, "the admin API cannot be served"),
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! Connections of the admin API: accepted only while there is room, closed where the client is slow, and each request
+//! handed to the resource it names. Runs on the control thread; it must never compile a plugin or touch a disk there.
+
+use std::{
+    cell::{Cell, RefCell},
+    convert::Infallible,
+    future::Future,
+    io,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use http::{Method, Request, StatusCode, header, request::Parts};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, Sleep, timeout},
+};
+use witgate_policy::Instances;
+
+use super::{
+    access,
+    body::Sent,
+    clusters, drain, explain, listeners, metrics,
+    paths::Resource,
+    plugins, probes,
+    reply::{ApiError, Reply},
+    routes,
+    socket::{Listener, Stream},
+    upload,
+};
+use crate::control::Control;
+
+/// Connections at once; the next ones wait in the kernel's queue.
+const CONNECTIONS: usize = 64;
+
+/// Time for a request's head, and for silence between two requests.
+const HEAD_TIME: Duration = Duration::from_secs(10);
+
+/// How long a client may leave an answer unread.
+const STALL: Duration = Duration::from_secs(15);
+
+/// Bytes of a request's head.
+const HEAD_BYTES: usize = 32 << 10;
+
+/// Uploads that are read and compiled at once: each may hold `max_upload` bytes and a core.
+const UPLOADS: usize = 2;
+
+/// Activations, rollbacks and removals at once. Apart from uploads, so that a slow upload never keeps anybody from
+/// rolling back.
+const CHANGES: usize = 2;
+
+/// How long a change waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Between two tries after accepting failed (out of file descriptors, for one).
+const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// What all requests share. One a proxy, on the control thread.
+pub(super) struct Desk {
+    pub(super) control: Arc<Control>,
+    token: String,
+    /// For explanations.
+    pub(super) instances: RefCell<Instances>,
+    uploads: Arc<Semaphore>,
+    changes: Arc<Semaphore>,
+    /// When a wrong token was last in the log.
+    warned: Cell<Option<Instant>>,
+}
+
+/// One request that was let in.
+pub(super) struct Call {
+    pub(super) desk: Rc<Desk>,
+    /// Who asks, in words for the log.
+    pub(super) peer: Arc<str>,
+    pub(super) head: Parts,
+    pub(super) body: Incoming,
+}
+
+/// Accepts and serves until dropped.
+pub(super) async fn run(listener: Listener, control: Arc<Control>, token: String) {
+    let desk = Rc::new(Desk {
+        control,
+        token,
+        instances: RefCell::new(Instances::default()),
+        uploads: Arc::new(Semaphore::new(UPLOADS)),
+        changes: Arc::new(Semaphore::new(CHANGES)),
+        warned: Cell::new(None),
+    });
+    tokio::task::spawn_local(explain::forget_old_plugins(Rc::clone(&desk)));
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        // The semaphore is never closed.
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let connection = serve(stream, Arc::from(peer), Rc::clone(&desk));
+                tokio::task::spawn_local(async move {
+                    connection.await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the admin API cannot accept a connection");
+                tokio::time::sleep(BACK_OFF).await;
+            }
+        }
+    }
+}
+
+async fn serve(stream: Box<dyn Stream>, peer: Arc<str>, desk: Rc<Desk>) {
+    let service = {
+        let peer = Arc::clone(&peer);
+        service_fn(move |request: Request<Incoming>| {
+            let (desk, peer) = (Rc::clone(&desk), Arc::clone(&peer));
+            async move { Ok::<_, Infallible>(handle(desk, peer, request).await) }
+        })
+    };
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .max_buf_size(HEAD_BYTES)
+        .serve_connection(TokioIo::new(Unstalled { stream, timer: None }), service);
+    if let Err(error) = connection.await {
+        tracing::debug!(peer = &*peer, %error, "admin connection ended");
+    }
+}
+
+async fn handle(desk: Rc<Desk>, peer: Arc<str>, request: Request<Incoming>) -> Reply {
+    let (head, body) = request.into_parts();
+    let answered = match admit(&desk, &peer, &head) {
+        Ok(resource) => answer(resource, Call { desk, peer, head, body }).await,
+        Err(error) => Err(error),
+    };
+    answered.unwrap_or_else(ApiError::into_reply)
+}
+
+/// What a request names, if it may have it. Decided before its body is looked at.
+fn admit(desk: &Desk, peer: &str, head: &Parts) -> Result<Resource, ApiError> {
+    access::refuse_browsers(&head.headers)?;
+    let path = head.uri.path();
+    let resource = Resource::find(path);
+    if !resource.as_ref().is_some_and(Resource::is_open) {
+        access::require_token(&head.headers, &desk.token).inspect_err(|error| desk.warn(peer, path, error))?;
+    }
+    let Some(resource) = resource else {
+        return Err(ApiError::not_found(format!("there is no {path}; the API is described in the README")));
+    };
+    if !resource.takes(&head.method) {
+        let methods = resource.methods();
+        let error = format!("{path} does not take {}; it takes {methods}", head.method);
+        return Err(ApiError::new(StatusCode::METHOD_NOT_ALLOWED, error).header(header::ALLOW, methods));
+    }
+    Ok(resource)
+}
+
+/// The resource's answer. Which methods come here, `paths` has said.
+async fn answer(resource: Resource, call: Call) -> Result<Reply, ApiError> {
+    match resource {
+        Resource::Livez => Ok(probes::live()),
+        Resource::Readyz => Ok(probes::ready(&call.desk.control)),
+        Resource::Metrics => metrics::show(&call.desk.control),
+        Resource::Listeners => Ok(listeners::list(&call.desk.control)),
+        Resource::Routes => Ok(routes::list(&call.desk.control)),
+        Resource::Clusters => Ok(clusters::list(&call.desk.control)),
+        Resource::Cluster(name) => clusters::show(&call.desk.control, &name),
+        Resource::Plugins => Ok(plugins::list(&call.desk.control)),
+        Resource::Plugin(name) if call.head.method == Method::PUT => upload::put(call, name).await,
+        Resource::Plugin(name) if call.head.method == Method::DELETE => plugins::remove(call, name).await,
+        Resource::Plugin(name) => plugins::show(&call.desk.control, &name),
+        Resource::Activate(name) => plugins::activate(call, name).await,
+        Resource::Rollback(name) => plugins::rollback(call, name).await,
+        Resource::Explain => explain::explain(call).await,
+        Resource::Drain => Ok(drain::begin(&call)),
+    }
+}
+
+impl Desk {
+    /// Leave to upload.
+    ///
+    /// # Errors
+    /// 503 where others hold all permits for too long.
+    pub(super) async fn upload_permit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        permit(&self.uploads, "uploads").await
+    }
+
+    /// Leave to change what is live.
+    ///
+    /// # Errors
+    /// As [`Desk::upload_permit`].
+    pub(super) async fn change_permit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        permit(&self.changes, "changes").await
+    }
+
+    /// Says that somebody was refused, once a second at most: a guesser must not fill the log.
+    fn warn(&self, peer: &str, path: &str, error: &ApiError) {
+        let now = Instant::now();
+        if self.warned.get().is_none_or(|last| now.duration_since(last) >= Duration::from_secs(1)) {
+            self.warned.set(Some(now));
+            tracing::warn!(peer, path, error = error.message(), "admin request refused");
+        }
+    }
+}
+
+impl Call {
+    /// The request's body, to be read.
+    pub(super) fn sent(self) -> Sent {
+        Sent { headers: self.head.headers, body: self.body }
+    }
+}
+
+async fn permit(of: &Arc<Semaphore>, what: &str) -> Result<OwnedSemaphorePermit, ApiError> {
+    match timeout(PATIENCE, Arc::clone(of).acquire_owned()).await {
+        Ok(Ok(permit)) => Ok(permit),
+        _ => {
+            let error = format!("too many {what} at once; try again in a few seconds");
+            Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, error).header(header::RETRY_AFTER, "5"))
+        }
+    }
+}
+
+/// A stream whose writes fail once the other side has read nothing for [`STALL`].
+struct Unstalled {
+    stream: Box<dyn Stream>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Unstalled {
+    fn watched<T>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if outcome.is_ready() {
+            self.timer = None;
+            return outcome;
+        }
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(STALL)));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for Unstalled {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Unstalled {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.watched(cx, outcome)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outcome = Pin::new(&mut self.stream).poll_flush(cx);
+        self.watched(cx, outcome)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

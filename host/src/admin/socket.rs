@@ -1,0 +1,226 @@
+//! The admin API's socket: TCP, or a Unix socket that only its owner may open. Binding is synchronous, so that a
+//! taken address is known before anything starts; it must never take a socket away from a process that is alive.
+
+use std::{
+    fmt, fs, io,
+    net::SocketAddr,
+    os::unix::{
+        fs::{FileTypeExt, MetadataExt, PermissionsExt},
+        net::{UnixListener, UnixStream},
+    },
+    path::{Path, PathBuf},
+};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::io::{AsyncRead, AsyncWrite};
+use witgate_core::config::AdminListen;
+
+/// Connections that the kernel completes while the server is busy.
+const BACKLOG: i32 = 128;
+
+/// Where the admin API listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AdminAddress {
+    /// The address that was bound: never port 0.
+    Tcp(SocketAddr),
+    /// The socket's file.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for AdminAddress {
+    /// As `[admin] listen` has it: `127.0.0.1:9901`, `unix:/run/witgate.sock`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// A bound socket that nobody accepts from yet.
+#[derive(Debug)]
+pub(super) struct Bound {
+    pub(super) address: AdminAddress,
+    socket: Std,
+    file: Option<SocketFile>,
+}
+
+#[derive(Debug)]
+enum Std {
+    Tcp(std::net::TcpListener),
+    Unix(UnixListener),
+}
+
+/// A socket that connections are accepted from. The Unix socket's file goes when this is dropped.
+pub(super) struct Listener {
+    socket: Async,
+    _file: Option<SocketFile>,
+}
+
+enum Async {
+    Tcp(tokio::net::TcpListener),
+    Unix(tokio::net::UnixListener),
+}
+
+/// One accepted connection, whichever kind.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
+
+impl Bound {
+    pub(super) fn new(listen: &AdminListen) -> io::Result<Self> {
+        match listen {
+            AdminListen::Tcp(address) => {
+                let socket = std::net::TcpListener::bind(address)?;
+                socket.set_nonblocking(true)?;
+                let address = AdminAddress::Tcp(socket.local_addr()?);
+                Ok(Self { address, socket: Std::Tcp(socket), file: None })
+            }
+            AdminListen::Unix(path) => {
+                make_way(path)?;
+                let (socket, file) = bind_unix(path)?;
+                Ok(Self { address: AdminAddress::Unix(path.clone()), socket: Std::Unix(socket), file: Some(file) })
+            }
+        }
+    }
+
+    /// Hands the socket to the runtime that this is called in.
+    pub(super) fn listen(self) -> io::Result<Listener> {
+        let socket = match self.socket {
+            Std::Tcp(socket) => Async::Tcp(tokio::net::TcpListener::from_std(socket)?),
+            Std::Unix(socket) => Async::Unix(tokio::net::UnixListener::from_std(socket)?),
+        };
+        Ok(Listener { socket, _file: self.file })
+    }
+}
+
+impl Listener {
+    /// The next connection, and who made it, in words for the log.
+    pub(super) async fn accept(&self) -> io::Result<(Box<dyn Stream>, String)> {
+        match &self.socket {
+            Async::Tcp(socket) => {
+                let (stream, peer) = socket.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok((Box::new(stream), peer.to_string()))
+            }
+            Async::Unix(socket) => {
+                let (stream, _) = socket.accept().await?;
+                let peer = match stream.peer_cred() {
+                    Ok(cred) => format!("uid {} pid {}", cred.uid(), cred.pid().unwrap_or_default()),
+                    Err(_) => "unix".to_owned(),
+                };
+                Ok((Box::new(stream), peer))
+            }
+        }
+    }
+}
+
+/// Removes what a process that died has left at `path`; refuses where somebody answers there, and where the file is
+/// not a socket at all.
+fn make_way(path: &Path) -> io::Result<()> {
+    let kind = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata.file_type(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if !kind.is_socket() {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file of that name that is not a socket"));
+    }
+    match UnixStream::connect(path) {
+        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there")),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        // Its queue is full (it lives), or we may not ask: either way it is not ours to remove.
+        Err(error) => Err(error),
+    }
+}
+
+fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // On Linux the file gets the mode that the socket has when it is bound, so that there is no moment in which others
+    // may connect. Where that is not so, the mode is set a moment later.
+    let _ = rustix::fs::fchmod(&socket, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR);
+    socket.bind(&SockAddr::unix(path)?)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    let file = SocketFile::new(path)?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok((socket.into(), file))
+}
+
+/// Removes the socket's file when the server ends, unless another process has put its own there since.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    fn new(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), identity: identity(path)? })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|found| found == self.identity) {
+            // If it cannot be removed now, the next start finds it stale and removes it.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bind(path: &Path) -> io::Result<Bound> {
+        Bound::new(&AdminListen::Unix(path.to_owned()))
+    }
+
+    #[test]
+    fn a_unix_socket_is_its_owners_and_goes_with_the_server() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("admin.sock");
+        let bound = bind(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(bound.address.to_string(), format!("unix:{}", path.display()));
+        let error = bind(&path).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{error}");
+        drop(bound);
+        assert!(!path.exists(), "the file is left behind");
+    }
+
+    #[test]
+    fn a_stale_socket_is_replaced_and_a_file_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("admin.sock");
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists(), "the standard library leaves the file");
+        let _bound = bind(&path).unwrap();
+        let file = dir.path().join("precious");
+        fs::write(&file, "x").unwrap();
+        let error = bind(&file).unwrap_err();
+        assert_eq!((error.kind(), fs::read(&file).unwrap()), (io::ErrorKind::AlreadyExists, b"x".to_vec()));
+    }
+
+    #[test]
+    fn another_process_socket_is_left_alone_on_drop() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("admin.sock");
+        let bound = bind(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        let _other = UnixListener::bind(&path).unwrap();
+        drop(bound);
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn port_0_is_resolved() {
+        let bound = Bound::new(&AdminListen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)))).unwrap();
+        assert!(matches!(bound.address, AdminAddress::Tcp(address) if address.port() != 0), "{}", bound.address);
+    }
+}

@@ -1,0 +1,251 @@
+//! The API from outside: a whole proxy, a socket, and what comes back.
+
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use super::AdminAddress;
+use crate::Proxy;
+
+const CONFIG: &str = r#"
+[admin]
+listen = "127.0.0.1:0"
+[runtime]
+workers = 1
+[plugins]
+max_upload = "4KiB"
+[[listener]]
+name = "web"
+listen = "127.0.0.1:0"
+[[route]]
+name = "teapot"
+path = "/teapot"
+respond = { status = 418, body = "short and stout" }
+[[route]]
+name = "api"
+path_prefix = "/api/"
+split = [{ cluster = "stable", weight = 1 }]
+plugins = { splitter = "canary" }
+affinity = { by = [{ header = "x-user" }] }
+[[cluster]]
+name = "stable"
+endpoints = [{ address = "127.0.0.1:1", zone = "a" }, { address = "127.0.0.1:2", weight = 3 }]
+"#;
+
+struct Running {
+    proxy: Proxy,
+    _dir: tempfile::TempDir,
+}
+
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    #[track_caller]
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+}
+
+impl Running {
+    fn new() -> Self {
+        Self::with(CONFIG)
+    }
+
+    fn with(config: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let config = witgate_core::config::parse(config, "test.toml", dir.path()).map(|parsed| parsed.config);
+        let proxy = Proxy::start(config.unwrap_or_else(|errors| panic!("{errors}"))).unwrap();
+        Self { proxy, _dir: dir }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let AdminAddress::Tcp(address) = self.proxy.admin() else { panic!("not TCP") };
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream
+    }
+
+    /// Sends a request with `headers` (each with its line break) and reads the answer to the end of the connection.
+    #[track_caller]
+    fn raw(&self, request: &str, headers: &str, body: &[u8]) -> Answer {
+        let mut stream = self.connect();
+        let length = if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
+        write!(stream, "{request} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n{headers}{length}\r\n").unwrap();
+        stream.write_all(body).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{request}: no head in {text:?}"));
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap();
+        Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
+    }
+
+    /// The same, with the token.
+    #[track_caller]
+    fn ask(&self, request: &str, body: &str) -> Answer {
+        self.raw(request, &format!("authorization: Bearer {}\r\n", self.proxy.token()), body.as_bytes())
+    }
+
+    #[track_caller]
+    fn check(&self, request: &str, body: &str, status: u16, part: &str) {
+        let answer = self.ask(request, body);
+        assert!(
+            answer.status == status && answer.body.contains(part),
+            "{request} {body}: {} {}, want {status} and {part:?}",
+            answer.status,
+            answer.body
+        );
+        if status >= 400 {
+            assert!(answer.json()["error"].is_string(), "{request}: {}", answer.body);
+        }
+    }
+}
+
+#[test]
+fn probes_and_metrics_are_open_and_the_rest_is_not() {
+    let running = Running::new();
+    for (path, part) in [("/livez", "alive"), ("/readyz", "ready"), ("/metrics", "# EOF")] {
+        let answer = running.raw(&format!("GET {path}"), "", b"");
+        assert!(answer.status == 200 && answer.body.contains(part), "{path}: {} {}", answer.status, answer.body);
+    }
+    for path in ["/v1/plugins", "/v1/drain", "/nothing"] {
+        let answer = running.raw(&format!("GET {path}"), "authorization: Bearer wrong\r\n", b"");
+        assert_eq!(answer.status, 401, "{path}");
+        assert!(answer.head.contains("www-authenticate: bearer"), "{}", answer.head);
+    }
+    let answer = running.raw("GET /metrics", "origin: http://evil.example\r\n", b"");
+    assert_eq!(answer.status, 403, "{}", answer.body);
+}
+
+#[test]
+fn what_is_not_there_or_not_understood_is_said_so() {
+    let running = Running::new();
+    running.check("GET /v1/nothing", "", 404, "there is no /v1/nothing");
+    running.check("GET /v1/clusters/x", "", 404, "there are: stable");
+    running.check("GET /v1/plugins/x", "", 404, "there are: ");
+    running.check("POST /v1/plugins/x/activate", r#"{"version": 1}"#, 404, "no plugin");
+    running.check("POST /v1/plugins/x/activate", r#"{"version": [1]}"#, 400, "column");
+    running.check("POST /v1/plugins/x/rollback", "", 404, "no plugin");
+    running.check("DELETE /v1/plugins/x?force=yes", "", 400, "expected true or false");
+    running.check("POST /v1/explain", "", 400, "there is no body");
+    running.check("POST /v1/explain", &" ".repeat(70_000), 413, "65536");
+    let answer = running.ask("DELETE /v1/drain", "");
+    assert!(answer.status == 405 && answer.head.contains("allow: post"), "{}", answer.head);
+}
+
+#[test]
+fn uploads_that_cannot_be_are_refused() {
+    let running = Running::new();
+    running.check("PUT /v1/plugins/canary", "this is not wasm", 422, "\"stage\"");
+    running.check("PUT /v1/plugins/Bad_Name", "\0asm", 400, "is no plugin name");
+    running.check("PUT /v1/plugins/canary", &"x".repeat(5_000), 413, "max_upload");
+    running.check("PUT /v1/plugins/canary?actvate=true", "x", 400, "there is: activate, progress");
+    let token = format!("authorization: Bearer {}\r\n", running.proxy.token());
+    let form = running.raw("PUT /v1/plugins/canary", &format!("{token}content-type: multipart/form-data\r\n"), b"x");
+    assert_eq!(form.status, 415, "{}", form.body);
+    let streamed = running.ask("PUT /v1/plugins/canary?progress=true", "this is not wasm");
+    assert_eq!(streamed.status, 200, "{}", streamed.body);
+    assert!(streamed.body.contains("{\"stage\":\"hash\"}\n"), "{}", streamed.body);
+    assert!(streamed.body.contains("\"status\":422"), "{}", streamed.body);
+}
+
+#[test]
+fn the_live_state_is_shown() {
+    let running = Running::new();
+    let listeners = running.ask("GET /v1/listeners", "").json();
+    let bound = running.proxy.listener("web").unwrap().to_string();
+    assert_eq!(listeners["listeners"][0]["address"], bound);
+    let routes = running.ask("GET /v1/routes", "").json();
+    assert_eq!(routes["routes"][1]["match"]["path_prefix"], "/api/", "{routes}");
+    assert_eq!(routes["routes"][1]["plugins"]["splitter"]["version"], Value::Null, "{routes}");
+    let cluster = running.ask("GET /v1/clusters/stable", "").json();
+    let second = &cluster["endpoints"][1];
+    assert_eq!((&second["address"], &second["weight"]), (&"127.0.0.1:2".into(), &3.into()), "{cluster}");
+    assert_eq!((&cluster["balance"], &cluster["eligible"]), (&"least-request".into(), &2.into()), "{cluster}");
+    let metrics = running.raw("GET /metrics", "", b"").body;
+    for line in [
+        "# TYPE witgate_requests counter\n",
+        "witgate_requests_total{route=\"api\",code_class=\"2xx\"} 0\n",
+        "witgate_request_duration_seconds_bucket{le=\"+Inf\",route=\"teapot\"} 0\n",
+        "witgate_errors_total{reason=\"no-route\"} 0\n",
+        "witgate_endpoint_in_flight{cluster=\"stable\",endpoint=\"127.0.0.1:2\"} 0\n",
+        "process_resident_memory_bytes ",
+    ] {
+        assert!(metrics.contains(line), "{line:?} is not in\n{metrics}");
+    }
+}
+
+#[test]
+fn explanations_send_nothing_and_say_everything() {
+    let running = Running::new();
+    let explain = |body: &str| running.ask("POST /v1/explain", body).json();
+    let none = explain(r#"{"path": "/nowhere"}"#);
+    assert_eq!(
+        (&none["outcome"], &none["reason"], &none["status"]),
+        (&"error".into(), &"no-route".into(), &404.into())
+    );
+    let own = explain(r#"{"path": "/teapot"}"#);
+    assert_eq!((&own["reply"]["status"], &own["reply"]["body"]), (&418.into(), &"short and stout".into()), "{own}");
+    let sent = explain(r#"{"path": "/api/x", "headers": {"x-user": "7"}}"#);
+    assert_eq!((&sent["route"], &sent["cluster"]), (&"api".into(), &"stable".into()), "{sent}");
+    assert_eq!(sent["candidates"][1]["share"], 0.75, "{sent}");
+    assert_eq!(sent["picked"]["by"], "affinity", "{sent}");
+    let again = explain(r#"{"path": "/api/y", "headers": {"x-user": "7"}}"#);
+    assert_eq!(sent["picked"], again["picked"], "the same key goes to the same endpoint");
+    running.check("POST /v1/explain", r#"{"listener": "x"}"#, 400, "there are: web");
+    assert_eq!(running.ask("GET /v1/clusters", "").json()["clusters"][0]["endpoints"][0]["requests"], 0);
+}
+
+#[test]
+fn a_drain_is_accepted_and_seen() {
+    // The admin API serves until the workers are done, and they wait for a request whose endpoint never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let running = Running::with(&CONFIG.replace("127.0.0.1:1", &silent.local_addr().unwrap().to_string()));
+    let mut held = TcpStream::connect(running.proxy.listener("web").unwrap()).unwrap();
+    held.write_all(b"GET /api/ HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    let _asked = silent.accept().unwrap();
+    let drained = running.ask("POST /v1/drain", "");
+    assert_eq!((drained.status, &drained.json()["draining"]), (202, &true.into()));
+    let ready = running.raw("GET /readyz", "", b"");
+    assert_eq!(ready.status, 503, "{}", ready.body);
+}
+
+#[test]
+fn connections_beyond_the_limit_wait_and_are_not_lost() {
+    let running = Running::new();
+    let idle: Vec<TcpStream> = (0..64).map(|_| running.connect()).collect();
+    let mut late = running.connect();
+    late.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    late.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    assert!(late.read(&mut [0; 1]).is_err(), "served beyond the limit");
+    drop(idle);
+    late.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let began = Instant::now();
+    let mut text = String::new();
+    late.read_to_string(&mut text).unwrap();
+    assert!(text.contains("alive"), "{text} after {:?}", began.elapsed());
+}
+
+#[test]
+fn a_unix_socket_serves_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("admin.sock");
+    let text = CONFIG.replacen("127.0.0.1:0", &format!("unix:{}", path.display()), 1);
+    let config = witgate_core::config::parse(&text, "test.toml", Path::new(dir.path())).map(|p| p.config);
+    let proxy = Proxy::start(config.unwrap_or_else(|errors| panic!("{errors}"))).unwrap();
+    let mut stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("ready"), "{answer}");
+    drop(proxy);
+    assert!(!path.exists(), "the socket's file is left behind");
+}

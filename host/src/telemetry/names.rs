@@ -1,0 +1,99 @@
+//! Every metric's name, in one list: Prometheus' conventions (base units, `_total` on counters), one word for one thing.
+
+/// What a metric is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only rises, while the process lives.
+    Counter,
+    /// Rises and falls.
+    Gauge,
+    /// Counted by bucket.
+    Histogram,
+}
+
+/// One metric as a scrape names it.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    /// As it is scraped; a histogram's without `_bucket`, `_sum`, `_count`.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// What it tells. Labels in braces.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($constant:ident: $kind:ident $name:literal, $help:literal;)*) => {
+        $(#[doc = $help] pub const $constant: Metric = Metric { name: $name, kind: Kind::$kind, help: $help };)*
+        #[cfg(test)]
+        const ALL: &[Metric] = &[$($constant),*];
+    };
+}
+
+metrics! {
+    BUILD_INFO: Gauge "witgate_build_info", "Always 1. {version}";
+    GENERATION: Gauge "witgate_generation", "Serial number of the generation that is live";
+    DRAINING: Gauge "witgate_draining", "1 from the start of a drain";
+    WORKERS: Gauge "witgate_workers", "Worker threads";
+
+    REQUESTS: Counter "witgate_requests_total",
+        "Requests that ended. {route: empty where none matched; code_class: 1xx to 5xx, or aborted by the client}";
+    REQUEST_DURATION: Histogram "witgate_request_duration_seconds",
+        "From a request's head to the end of its response. {route}";
+    ERRORS: Counter "witgate_errors_total",
+        "Responses that the proxy made because it could not do better. {reason: as in x-witgate-error}";
+
+    DOWNSTREAM_CONNECTIONS: Counter "witgate_downstream_connections_total", "Connections accepted from clients";
+    DOWNSTREAM_CONNECTIONS_OPEN: Gauge "witgate_downstream_connections", "Connections of clients that are open";
+    DOWNSTREAM_ACCEPT_FAILURES: Counter "witgate_downstream_accept_failures_total", "Accepts that failed";
+
+    UPSTREAM_CONNECTIONS: Counter "witgate_upstream_connections_total", "Connections made to endpoints";
+    UPSTREAM_CONNECT_FAILURES: Counter "witgate_upstream_connect_failures_total",
+        "Connections to endpoints that could not be made";
+    UPSTREAM_REUSED: Counter "witgate_upstream_reused_total", "Requests over a connection that was already there";
+
+    ENDPOINT_IN_FLIGHT: Gauge "witgate_endpoint_in_flight", "Requests at an endpoint now. {cluster, endpoint}";
+    ENDPOINT_LATENCY: Gauge "witgate_endpoint_latency_seconds",
+        "Moving average of the time to the response's head; absent where nothing was measured. {cluster, endpoint}";
+    ENDPOINT_REQUESTS: Counter "witgate_endpoint_requests_total", "Tries at an endpoint that ended. {cluster, endpoint}";
+    ENDPOINT_FAILURES: Counter "witgate_endpoint_failures_total",
+        "Tries at an endpoint that failed or were answered with 5xx. {cluster, endpoint}";
+    ENDPOINT_EFFECTIVE_WEIGHT: Gauge "witgate_endpoint_effective_weight",
+        "Weight that the endpoint is picked by; 0 takes it out. {cluster, endpoint}";
+
+    PLUGIN_CALLS: Counter "witgate_plugin_calls_total",
+        "Calls of a plugin since it became live. {plugin, version, question}";
+    PLUGIN_FALLBACKS: Counter "witgate_plugin_fallbacks_total",
+        "Native decisions in a plugin's place. {plugin, version, question, reason}";
+    PLUGIN_DURATION: Histogram "witgate_plugin_duration_seconds", "Time of a call. {plugin, version, question}";
+    PLUGIN_QUARANTINED: Gauge "witgate_plugin_quarantined",
+        "1 while the version's circuit is not closed. {plugin, version}";
+    PLUGIN_MEMORY: Gauge "witgate_plugin_memory_bytes",
+        "Linear memory of the plugin's largest instance. {plugin, version}";
+    PLUGIN_BROKEN: Gauge "witgate_plugin_broken", "1 where the active version cannot be used. {plugin}";
+
+    PROCESS_CPU: Counter "process_cpu_seconds_total", "User and system time of the process";
+    PROCESS_RESIDENT: Gauge "process_resident_memory_bytes", "Resident memory";
+    PROCESS_VIRTUAL: Gauge "process_virtual_memory_bytes",
+        "Address space; most of it is reserved for plugins and never touched";
+    PROCESS_THREADS: Gauge "process_threads", "Threads";
+    PROCESS_FDS: Gauge "process_open_fds", "File descriptors that are open";
+    PROCESS_MAX_FDS: Gauge "process_max_fds", "File descriptors that may be open";
+    PROCESS_START: Gauge "process_start_time_seconds", "When the process started, in seconds since 1970";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_conventions() {
+        for Metric { name, kind, help } in ALL {
+            assert_eq!(*kind == Kind::Counter, name.ends_with("_total"), "{name} is a {kind:?}");
+            assert_eq!(ALL.iter().filter(|m| m.name == *name).count(), 1, "{name} is there twice");
+            assert!(name.starts_with("witgate_") || name.starts_with("process_"), "{name}");
+            assert!(!help.is_empty() && !help.ends_with('.'), "{name}: {help}");
+            assert!(*kind != Kind::Histogram || name.ends_with("_seconds"), "{name}");
+        }
+    }
+}
