@@ -25,6 +25,7 @@ const WHOLE: Duration = Duration::from_secs(300);
 const SPILL: (u64, Duration) = (256 << 20, Duration::from_secs(5));
 
 /// A body's limit, with what the operator would have to change.
+#[derive(Clone, Copy)]
 pub(super) struct Limit<'a> {
     pub(super) bytes: u64,
     pub(super) set_by: &'a str,
@@ -37,20 +38,26 @@ pub(super) struct Sent {
 }
 
 impl Sent {
+    /// The same body, where what it says of its own length is within the limit. Costs no permit and no memory.
+    ///
+    /// # Errors
+    /// 413.
+    pub(super) async fn announced(self, limit: Limit<'_>) -> Result<Self, ApiError> {
+        if self.body.size_hint().lower() > limit.bytes { Err(self.too_large(limit).await) } else { Ok(self) }
+    }
+
     /// The whole body.
     ///
     /// # Errors
     /// 413 over the limit, 408 where it takes too long, 400 where it breaks off.
-    pub(super) async fn bytes(mut self, limit: Limit<'_>) -> Result<Vec<u8>, ApiError> {
-        let announced = self.body.size_hint().lower();
-        if announced > limit.bytes {
-            return Err(self.too_large(limit).await);
-        }
+    pub(super) async fn bytes(self, limit: Limit<'_>) -> Result<Vec<u8>, ApiError> {
+        let mut sent = self.announced(limit).await?;
+        let announced = sent.body.size_hint().lower();
         let mut bytes = Vec::with_capacity(usize::try_from(announced).unwrap_or(0));
         let end = Instant::now() + WHOLE;
         loop {
             let deadline = end.min(Instant::now() + SILENCE);
-            let frame = match timeout_at(deadline, self.body.frame()).await {
+            let frame = match timeout_at(deadline, sent.body.frame()).await {
                 Ok(None) => return Ok(bytes),
                 Ok(Some(Ok(frame))) => frame,
                 Ok(Some(Err(error))) => {
@@ -63,7 +70,7 @@ impl Sent {
             };
             let Some(data) = frame.data_ref() else { continue };
             if (bytes.len() + data.len()) as u64 > limit.bytes {
-                return Err(self.too_large(limit).await);
+                return Err(sent.too_large(limit).await);
             }
             bytes.extend_from_slice(data);
         }

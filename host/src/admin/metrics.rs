@@ -119,7 +119,7 @@ impl Scrape {
         let closed = self.telemetry.sum(|cells| cells.closed.read());
         let accepted = self.telemetry.sum(|cells| cells.accepted.read());
         page.one(names::DOWNSTREAM_CONNECTIONS, Some(accepted), counter)?;
-        page.one(names::DOWNSTREAM_CONNECTIONS_OPEN, Some(accepted.saturating_sub(closed)), gauge)?;
+        page.one(names::DOWNSTREAM_CONNECTIONS_ACTIVE, Some(accepted.saturating_sub(closed)), gauge)?;
         page.one(names::DOWNSTREAM_ACCEPT_FAILURES, sum(|cells| cells.accept_failed.read()), counter)?;
         page.one(names::UPSTREAM_CONNECTIONS, sum(|cells| cells.connected.read()), counter)?;
         page.one(names::UPSTREAM_CONNECT_FAILURES, sum(|cells| cells.connect_failed.read()), counter)?;

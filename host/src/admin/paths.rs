@@ -125,6 +125,6 @@ mod tests {
         let open = ["/livez", "/readyz", "/metrics"];
         let closed = ["/v1/listeners", "/v1/plugins/a", "/v1/explain", "/v1/drain"];
         let is_open = |path: &&str| Resource::find(path).is_some_and(|resource| resource.is_open());
-        assert!(open.iter().all(|p| is_open(p)) && !closed.iter().any(|p| is_open(p)));
+        assert!(open.iter().all(is_open) && !closed.iter().any(is_open));
     }
 }

@@ -89,7 +89,6 @@ fn live(plugin: &Plugin, now: Instant) -> Value {
         .collect();
     let traps = |stats: &QuestionStats| stats.fallbacks[Failure::Trap(String::new()).kind()];
     let main = questions.iter().max_by_key(|(_, stats)| stats.calls).map(|(_, stats)| stats);
-    let quantile = |share| main.map(|stats| micros(stats.quantile(share)));
     let isolation = match settings.isolation {
         Isolation::Worker => "worker",
         Isolation::Request => "request",
@@ -106,8 +105,8 @@ fn live(plugin: &Plugin, now: Instant) -> Value {
         "calls": questions.iter().map(|(_, stats)| stats.calls).sum::<u64>(),
         "fallbacks": questions.iter().map(|(_, stats)| stats.all_fallbacks()).sum::<u64>(),
         "traps": questions.iter().map(|(_, stats)| traps(stats)).sum::<u64>(),
-        "p50_us": quantile(0.5),
-        "p99_us": quantile(0.99),
+        "p50_us": main.and_then(|stats| quantile(stats, 0.5)),
+        "p99_us": main.and_then(|stats| quantile(stats, 0.99)),
         "memory_bytes": plugin.stats().memory(),
         "spares": plugin.spares(),
         "questions": questions
@@ -128,9 +127,14 @@ fn answered(stats: &QuestionStats) -> Value {
     json!({
         "calls": stats.calls,
         "fallbacks": fallbacks,
-        "p50_us": micros(stats.quantile(0.5)),
-        "p99_us": micros(stats.quantile(0.99)),
+        "p50_us": quantile(stats, 0.5),
+        "p99_us": quantile(stats, 0.99),
     })
+}
+
+/// Null where nothing was asked.
+fn quantile(stats: &QuestionStats, share: f64) -> Option<Value> {
+    (stats.calls > 0).then(|| micros(stats.quantile(share)))
 }
 
 /// `{"state": "closed" | "open" | "probation", "retry_in_ms"}`; open: quarantined, native answers only.

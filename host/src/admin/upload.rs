@@ -34,10 +34,12 @@ pub(super) async fn put(call: Call, name: String) -> Result<Reply, ApiError> {
     }
     let progress = progress || header(header::ACCEPT).contains(NDJSON);
     let (desk, peer) = (call.desk.clone(), Arc::clone(&call.peer));
+    let bytes = desk.control.live.load().config.plugin_bounds.max_upload;
+    let limit = Limit { bytes, set_by: "[plugins] max_upload" };
+    let sent = call.sent().announced(limit).await?;
     // Taken before the body is read: it bounds the memory of uploads as well as their compilations.
     let permit = desk.upload_permit().await?;
-    let limit = desk.control.live.load().config.plugin_bounds.max_upload;
-    let bytes = call.sent().bytes(Limit { bytes: limit, set_by: "[plugins] max_upload" }).await?;
+    let bytes = sent.bytes(limit).await?;
     let change = Change { peer, what: "upload", plugin: name };
     let control = Arc::clone(&desk.control);
     if !progress {
