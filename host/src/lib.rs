@@ -1,1 +1,35 @@
-//! placeholder
+//! Witgate: an edge proxy whose policy is WebAssembly and whose mechanism is native.
+//!
+//! [`Proxy`] starts the same thing in process that `witgate run` starts: for embedding, and for tests.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let text = std::fs::read_to_string("witgate.toml")?;
+//! let parsed = witgate_core::config::parse(&text, "witgate.toml", std::path::Path::new("."))?;
+//! let proxy = witgate::Proxy::start(parsed.config)?;
+//! println!("{:?}", proxy.listeners());
+//! proxy.drain();
+//! proxy.wait();
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod admin;
+mod assemble;
+mod control;
+mod drain;
+mod generation;
+mod listen;
+mod proxy;
+mod reason;
+mod run;
+mod scores;
+mod secrets;
+mod telemetry;
+mod upstream;
+mod watch;
+mod worker;
+
+pub use control::{Control, ControlError, Uploaded};
+pub use drain::Phase;
+pub use run::{Proxy, StartError};

@@ -114,8 +114,9 @@ pub(super) const HOST_FLOORS: &[&[&str]] = &[
     &["admin", "listen", "watch"],
     &["control"],
     &["proxy"],
+    &["worker"],
     &["generation", "assemble", "upstream", "scores"],
-    &["telemetry", "drain", "secrets"],
+    &["telemetry", "drain", "reason", "secrets"],
 ];
 
 /// Something that only some files may name.

@@ -1,0 +1,203 @@
+//! A configuration and the present generation to the next one. Carries live endpoints, cursors and counters over by
+//! identity; copies none of them.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Instant,
+};
+
+use bytes::Bytes;
+use http::HeaderValue;
+use witgate_core::{
+    affinity::{StickyCookie, hash_key},
+    balance::{Cursor, Picker},
+    config::{self, Balance, Config},
+    endpoint::Endpoint,
+    routing::RouteTable,
+    split::Splitter,
+};
+
+use crate::{
+    generation::{Action, Affinity, Cluster, Generation, PluginRef, RoutePlan, Routes, Scorer, Slot, Split},
+    telemetry::RouteMetrics,
+};
+
+/// What assembling needs beside the configuration.
+pub struct Parts<'a> {
+    /// The generation that is live now.
+    pub present: Option<&'a Generation>,
+    /// The plugins that shall be live.
+    pub plugins: Arc<BTreeMap<String, Slot>>,
+    /// How many workers there are.
+    pub workers: usize,
+    /// Authenticates sticky cookies.
+    pub cookie_secret: [u8; 32],
+    /// For endpoints that are new.
+    pub now: Instant,
+}
+
+/// The next generation.
+pub fn assemble(config: Arc<Config>, parts: &Parts<'_>) -> Generation {
+    let before = Before::of(parts.present);
+    let clusters: Arc<[Arc<Cluster>]> =
+        config.clusters.iter().map(|cluster| Arc::new(self::cluster(cluster, parts, &before))).collect();
+    let by_name: HashMap<String, usize> =
+        config.clusters.iter().enumerate().map(|(index, cluster)| (cluster.name.clone(), index)).collect();
+    prepare_affinity(&config, &by_name, &clusters);
+    let plans = config.routes.iter().map(|route| plan(route, &by_name, parts, &before)).collect();
+    let table = RouteTable::new(&config);
+    Generation {
+        serial: 0,
+        config_serial: parts.present.map_or(0, |present| present.config_serial + 1),
+        routes: Arc::new(Routes { table, plans }),
+        clusters,
+        by_name: Arc::new(by_name),
+        plugins: Arc::clone(&parts.plugins),
+        config,
+    }
+}
+
+/// Has the tables for affinity made now, for clusters that a route with affinity leads to, so that no request pays for
+/// them. A cluster that only a router plugin leads there makes its own with its first request.
+fn prepare_affinity(config: &Config, by_name: &HashMap<String, usize>, clusters: &[Arc<Cluster>]) {
+    for route in config.routes.iter().filter(|r| r.affinity.is_some() || r.plugins.affinity.is_some()) {
+        let names: Vec<&str> = match &route.action {
+            config::Action::Cluster(name) => vec![name],
+            config::Action::Split(split) => split.choices.iter().map(|c| c.cluster.as_str()).collect(),
+            _ => Vec::new(),
+        };
+        for index in names.into_iter().filter_map(|name| by_name.get(name)) {
+            clusters[*index].native.prepare_affinity();
+        }
+    }
+}
+
+/// What the present generation has, by name: what stays is carried over.
+#[derive(Default)]
+struct Before<'a> {
+    clusters: HashMap<&'a str, &'a Arc<Cluster>>,
+    routes: HashMap<&'a str, &'a RoutePlan>,
+}
+
+impl<'a> Before<'a> {
+    fn of(present: Option<&'a Generation>) -> Self {
+        let Some(present) = present else { return Self::default() };
+        Self {
+            clusters: present.clusters.iter().map(|c| (c.config.name.as_str(), c)).collect(),
+            routes: present.routes.plans.iter().map(|plan| (&*plan.name, plan)).collect(),
+        }
+    }
+}
+
+fn cluster(config: &config::Cluster, parts: &Parts<'_>, before: &Before<'_>) -> Cluster {
+    let before = before.clusters.get(config.name.as_str());
+    let known: HashMap<&str, &Arc<Endpoint>> =
+        before.iter().flat_map(|b| b.endpoints.iter()).map(|e| (e.address(), e)).collect();
+    let endpoints: Arc<[Arc<Endpoint>]> = config
+        .endpoints
+        .iter()
+        .map(|wanted| match known.get(wanted.address.as_str()) {
+            Some(endpoint) if endpoint.zone() == wanted.zone.as_deref() => {
+                endpoint.set_weight(wanted.weight);
+                Arc::clone(endpoint)
+            }
+            _ => Arc::new(Endpoint::new(wanted, parts.now)),
+        })
+        .collect();
+    let (algorithm, mut scorer) = match &config.balance {
+        Balance::Native(algorithm) => (*algorithm, None),
+        Balance::Plugin { plugin, mode, fallback } => {
+            let plugin = plugin_ref(plugin, parts, |exports| exports.scorer);
+            (*fallback, Some(Scorer { plugin, mode: mode.clone(), table: None }))
+        }
+    };
+    let cursor = before.map_or_else(|| Arc::new(Cursor::default()), |b| Arc::clone(&b.cursor));
+    let config = Arc::new(config.clone());
+    // Where nothing changed that picking depends on, tables are kept as well: most publications swap a plugin only.
+    if let Some(before) = before.filter(|b| b.config.endpoints == config.endpoints && same(&b.endpoints, &endpoints)) {
+        if let (Some(new), Some(old)) = (&mut scorer, &before.scorer)
+            && same_plugin(&new.plugin, &old.plugin)
+        {
+            new.table.clone_from(&old.table);
+        }
+        let unchanged = algorithm == native_algorithm(&before.config.balance);
+        let native = if unchanged {
+            Arc::clone(&before.native)
+        } else {
+            Arc::new(Picker::build(Arc::clone(&before.endpoints), algorithm, None))
+        };
+        return Cluster { config, endpoints: Arc::clone(&before.endpoints), cursor, native, scorer };
+    }
+    let native = Arc::new(Picker::build(Arc::clone(&endpoints), algorithm, None));
+    Cluster { config, endpoints, cursor, native, scorer }
+}
+
+fn same(a: &[Arc<Endpoint>], b: &[Arc<Endpoint>]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
+}
+
+fn same_plugin(a: &PluginRef, b: &PluginRef) -> bool {
+    match (&a.plugin, &b.plugin) {
+        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+        _ => false,
+    }
+}
+
+fn native_algorithm(balance: &Balance) -> config::Algorithm {
+    match balance {
+        Balance::Native(algorithm) | Balance::Plugin { fallback: algorithm, .. } => *algorithm,
+    }
+}
+
+fn plan(route: &config::Route, by_name: &HashMap<String, usize>, parts: &Parts<'_>, before: &Before<'_>) -> RoutePlan {
+    // The configuration was checked: every name resolves. An index out of range would be answered with 503.
+    let index = |name: &str| by_name.get(name).copied().unwrap_or(usize::MAX);
+    let action = match &route.action {
+        config::Action::Cluster(name) => Action::Cluster(index(name)),
+        config::Action::Split(split) => {
+            let names: Arc<[String]> = split.choices.iter().map(|c| c.cluster.clone()).collect();
+            Action::Split(Split {
+                native: Splitter::new(split),
+                clusters: names.iter().map(|name| index(name)).collect(),
+                offer: hash_key(names.join("\n").as_bytes()),
+                names,
+                weights: split.choices.iter().map(|c| c.weight).collect(),
+            })
+        }
+        config::Action::Respond { status, body } => {
+            Action::Reply { status: *status, location: None, body: Bytes::from(body.clone()) }
+        }
+        config::Action::Redirect { status, location } => {
+            Action::Reply { status: *status, location: HeaderValue::try_from(location).ok(), body: Bytes::new() }
+        }
+    };
+    let affinity = route.affinity.as_ref().map(|affinity| match affinity {
+        config::Affinity::By(keys) => Affinity::By(keys.clone()),
+        config::Affinity::Cookie { name, ttl } => {
+            Affinity::Cookie(StickyCookie::new(name.clone(), *ttl, parts.cookie_secret))
+        }
+    });
+    RoutePlan {
+        name: Arc::from(route.name.as_str()),
+        action,
+        affinity,
+        timeout: route.timeout,
+        router: route.plugins.router.as_deref().map(|name| plugin_ref(name, parts, |e| e.router)),
+        splitter: route.plugins.splitter.as_deref().map(|name| plugin_ref(name, parts, |e| e.splitter)),
+        affinity_plugin: route.plugins.affinity.as_deref().map(|name| plugin_ref(name, parts, |e| e.affinity)),
+        metrics: before.routes.get(route.name.as_str()).map_or_else(
+            || RouteMetrics::new(Arc::from(route.name.as_str()), parts.workers),
+            |plan| Arc::clone(&plan.metrics),
+        ),
+    }
+}
+
+/// The live version behind a name, if it answers the question it is wanted for.
+fn plugin_ref(name: &str, parts: &Parts<'_>, answers: impl Fn(&witgate_policy::Exports) -> bool) -> PluginRef {
+    let Some(slot) = parts.plugins.get(name) else {
+        return PluginRef { plugin: None, on_error: config::OnError::default() };
+    };
+    let plugin = slot.live.clone().filter(|plugin| answers(&plugin.exports()));
+    PluginRef { plugin, on_error: slot.settings.on_error }
+}

@@ -1,0 +1,376 @@
+//! What an operator may change while traffic flows: plugin versions and endpoints. Every change is checked first, made
+//! durable second, and published last, in one step; a change that fails leaves what was there.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use witgate_core::config::{self, Config};
+use witgate_policy::{Code, Engine, Plugin, Refused, Settings, Stage, Store, StoreError, Stored};
+
+use crate::{
+    assemble::{self, Parts},
+    drain::Drain,
+    generation::{Generation, Live, Slot},
+    telemetry::Telemetry,
+};
+
+/// The control plane's hands. One a proxy.
+pub struct Control {
+    /// The generation that is live.
+    pub live: Arc<Live>,
+    /// Counters.
+    pub telemetry: Arc<Telemetry>,
+    /// The way down.
+    pub drain: Drain,
+    /// Every listener's name and the address it was given.
+    pub listeners: Vec<(String, SocketAddr)>,
+    engine: Arc<Engine>,
+    store: Store,
+    /// Serialises what is made durable and then published, so that disk and memory agree on who was last.
+    changing: Mutex<()>,
+    workers: usize,
+    cookie_secret: [u8; 32],
+}
+
+/// What was uploaded.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Uploaded {
+    /// The plugin's name.
+    pub name: String,
+    /// Its number: 1, 2, 3 …
+    pub version: u32,
+    /// Of the bytes as they came, in hexadecimal.
+    pub sha256: String,
+    /// The questions it answers.
+    pub exports: Vec<&'static str>,
+    /// Whether it is the live version.
+    pub active: bool,
+    /// Whether the same bytes were there already.
+    #[serde(skip)]
+    pub existed: bool,
+}
+
+/// Why an operator's wish was not met.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// The module cannot be a plugin here.
+    #[error("{0}")]
+    Refused(#[from] Refused),
+    /// The store has it not, or cannot be written.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// There is nothing of that name.
+    #[error("{0}")]
+    NotFound(String),
+    /// It is in use, or there is nothing to go back to.
+    #[error("{0}")]
+    Conflict(String),
+}
+
+/// Versions of one plugin.
+#[derive(Clone)]
+pub struct Versions {
+    /// What the store has; no versions where it has nothing of that name.
+    pub stored: Stored,
+    /// What is live, if anything is.
+    pub slot: Option<Slot>,
+}
+
+impl Control {
+    /// Takes up the work with a store that was just opened. Plugins that cannot be used are reported and left out: one
+    /// bad plugin never keeps the rest from serving.
+    pub fn start(
+        config: Arc<Config>,
+        engine: Arc<Engine>,
+        store: Store,
+        workers: usize,
+        cookie_secret: [u8; 32],
+        listeners: Vec<(String, SocketAddr)>,
+    ) -> Arc<Self> {
+        let telemetry = Telemetry::new(workers);
+        let mut slots = BTreeMap::new();
+        for name in plugin_names(&config, &store) {
+            let settings = settings_of(&config, &name);
+            let slot = match boot(&engine, &store, &settings, workers) {
+                Ok(live) => Slot { live, broken: None, settings },
+                Err(error) => {
+                    tracing::error!(plugin = name, %error, "plugin cannot be used; native decisions stand in its place");
+                    Slot { live: None, broken: Some(Arc::from(error.to_string())), settings }
+                }
+            };
+            slots.insert(name, slot);
+        }
+        let parts = Parts { present: None, plugins: Arc::new(slots), workers, cookie_secret, now: Instant::now() };
+        let live = Live::new(assemble::assemble(config, &parts));
+        Arc::new(Self {
+            live,
+            telemetry,
+            drain: Drain::default(),
+            listeners,
+            engine,
+            store,
+            changing: Mutex::new(()),
+            workers,
+            cookie_secret,
+        })
+    }
+
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every plugin that is stored or configured, by name.
+    pub fn plugins(&self) -> BTreeMap<String, Versions> {
+        let generation = self.live.load();
+        let slot = |name: &str| generation.plugins.get(name).cloned();
+        let nothing = |name: &str| Stored {
+            name: name.to_owned(),
+            versions: Vec::new(),
+            active: witgate_policy::Active::default(),
+            from_file: None,
+        };
+        let known = generation.plugins.keys().map(|name| (name.clone(), nothing(name)));
+        let stored = self.store.list().into_iter().map(|stored| (stored.name.clone(), stored));
+        let all: BTreeMap<String, Stored> = known.chain(stored).collect();
+        all.into_iter().map(|(name, stored)| (name.clone(), Versions { stored, slot: slot(&name) })).collect()
+    }
+
+    /// Checks, compiles and stores a module; makes it live where `activate` says so. Blocks for as long as compiling
+    /// takes: call it off the workers.
+    ///
+    /// # Errors
+    /// The module is refused or cannot be stored. The live version is then what it was.
+    pub fn upload(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        activate: bool,
+        progress: &dyn Fn(Stage),
+    ) -> Result<Uploaded, ControlError> {
+        witgate_policy::check_name(name)?;
+        let code = self.engine.load(bytes, progress)?;
+        // The version number is the store's to give; what is admitted here is only whether it can be.
+        let plugin = self.admit(name, 0, Arc::clone(&code), progress)?;
+        drop(plugin);
+        progress(Stage::Store);
+        let put = self.store.put(name, bytes)?;
+        if activate {
+            self.activate(name, put.version)?;
+        }
+        let active = self.active(name) == Some(put.version);
+        Ok(Uploaded {
+            name: name.to_owned(),
+            version: put.version,
+            sha256: put.sha256,
+            exports: code.exports.names(),
+            active,
+            existed: put.existed,
+        })
+    }
+
+    /// Makes a stored version live: durable first, then published in one step.
+    ///
+    /// # Errors
+    /// There is no such version, it is refused (a configuration it does not accept, for one), or the store cannot be
+    /// written. The live version is then what it was.
+    pub fn activate(&self, name: &str, version: u32) -> Result<(), ControlError> {
+        let plugin = self.ready(name, version)?;
+        let _turn = self.turn();
+        self.store.activate(name, version)?;
+        self.publish_plugin(name, Some(plugin));
+        tracing::info!(plugin = name, version, "activated");
+        Ok(())
+    }
+
+    /// Makes the version live that was live before. Returns its number.
+    ///
+    /// # Errors
+    /// There is nothing to go back to, or as for [`Control::activate`].
+    pub fn rollback(&self, name: &str) -> Result<u32, ControlError> {
+        let Some(previous) = self.stored(name)?.active.previous else {
+            return Err(ControlError::Conflict(format!("plugin \"{name}\" has no earlier version to go back to")));
+        };
+        self.activate(name, previous)?;
+        Ok(previous)
+    }
+
+    /// Removes a plugin with all its versions.
+    ///
+    /// # Errors
+    /// There is none of that name, or the configuration uses it and `force` is not set.
+    pub fn remove(&self, name: &str, force: bool) -> Result<(), ControlError> {
+        self.stored(name)?;
+        let users = users_of(&self.live.load().config, name);
+        if !users.is_empty() && !force {
+            return Err(ControlError::Conflict(format!(
+                "plugin \"{name}\" is used by {}; take it out of the configuration, or repeat with ?force=true to fall \
+                 back to native decisions there",
+                users.join(", ")
+            )));
+        }
+        let _turn = self.turn();
+        self.store.remove(name)?;
+        self.publish_plugin(name, None);
+        tracing::info!(plugin = name, "removed");
+        Ok(())
+    }
+
+    /// The stored bytes of a version.
+    ///
+    /// # Errors
+    /// There is no such version.
+    pub fn bytes(&self, name: &str, version: u32) -> Result<Vec<u8>, ControlError> {
+        Ok(self.store.bytes(name, version)?)
+    }
+
+    fn active(&self, name: &str) -> Option<u32> {
+        self.store.plugin(name)?.active.version
+    }
+
+    fn stored(&self, name: &str) -> Result<Stored, ControlError> {
+        self.store.plugin(name).ok_or_else(|| {
+            let known: Vec<String> = self.store.list().into_iter().map(|stored| stored.name).collect();
+            let known = if known.is_empty() { "none is".to_owned() } else { format!("stored: {}", known.join(", ")) };
+            ControlError::NotFound(format!("no plugin \"{name}\" is stored; {known}"))
+        })
+    }
+
+    fn ready(&self, name: &str, version: u32) -> Result<Arc<Plugin>, ControlError> {
+        let bytes = self.store.bytes(name, version)?;
+        let code = self.engine.load(&bytes, &|_| {})?;
+        self.admit(name, version, code, &|_| {})
+    }
+
+    fn admit(
+        &self,
+        name: &str,
+        version: u32,
+        code: Arc<Code>,
+        progress: &dyn Fn(Stage),
+    ) -> Result<Arc<Plugin>, ControlError> {
+        let settings = settings_of(&self.live.load().config, name);
+        Ok(admit(&self.engine, &settings, version, code, self.workers, progress)?)
+    }
+
+    /// The one way by which a plugin becomes live or goes.
+    fn publish_plugin(&self, name: &str, plugin: Option<Arc<Plugin>>) {
+        let next = |present: &Generation| {
+            let mut slots = BTreeMap::clone(&present.plugins);
+            let settings = settings_of(&present.config, name);
+            let configured = present.config.plugins.iter().any(|p| p.name == name);
+            if plugin.is_some() || configured {
+                slots.insert(name.to_owned(), Slot { live: plugin, broken: None, settings });
+            } else {
+                slots.remove(name);
+            }
+            let parts = Parts {
+                present: Some(present),
+                plugins: Arc::new(slots),
+                workers: self.workers,
+                cookie_secret: self.cookie_secret,
+                now: Instant::now(),
+            };
+            Ok::<_, std::convert::Infallible>(Some(assemble::assemble(Arc::clone(&present.config), &parts)))
+        };
+        let Ok(_published) = self.live.publish(next);
+    }
+}
+
+/// What the configuration says of a plugin; the defaults where it says nothing.
+fn settings_of(config: &Config, name: &str) -> Arc<config::Plugin> {
+    Arc::new(config.plugins.iter().find(|p| p.name == name).cloned().unwrap_or_else(|| config::Plugin::named(name)))
+}
+
+fn plugin_names(config: &Config, store: &Store) -> BTreeSet<String> {
+    let configured = config.plugins.iter().map(|p| p.name.clone());
+    store.list().into_iter().map(|stored| stored.name).chain(configured).collect()
+}
+
+/// Routes and clusters that ask a plugin.
+fn users_of(config: &Config, name: &str) -> Vec<String> {
+    let routes = config.routes.iter().filter(|route| {
+        [&route.plugins.router, &route.plugins.splitter, &route.plugins.affinity]
+            .into_iter()
+            .any(|plugin| plugin.as_deref() == Some(name))
+    });
+    let clusters = config
+        .clusters
+        .iter()
+        .filter(|c| matches!(&c.balance, config::Balance::Plugin { plugin, .. } if plugin == name));
+    routes.map(|r| format!("route \"{}\"", r.name)).chain(clusters.map(|c| format!("cluster \"{}\"", c.name))).collect()
+}
+
+/// Brings up one plugin at the start: a file that changed since it was last read becomes a new version and is
+/// activated; otherwise what was active stays active.
+fn boot(
+    engine: &Arc<Engine>,
+    store: &Store,
+    settings: &config::Plugin,
+    workers: usize,
+) -> Result<Option<Arc<Plugin>>, ControlError> {
+    let name = settings.name.as_str();
+    if let Some(path) = &settings.path
+        && let Err(error) = take_file(engine, store, settings, path, workers)
+    {
+        // What was active before serves on; where nothing was, there is nothing to fall back to but native decisions.
+        if store.plugin(name).is_none_or(|stored| stored.active.version.is_none()) {
+            return Err(error);
+        }
+        tracing::error!(plugin = name, %error, "the plugin's file cannot be used; the active version stays");
+    }
+    let Some(version) = store.plugin(name).and_then(|stored| stored.active.version) else { return Ok(None) };
+    let bytes = store.bytes(name, version)?;
+    let code = engine.load(&bytes, &|_| {})?;
+    Ok(Some(admit(engine, settings, version, code, workers, &|_| {})?))
+}
+
+/// Stores and activates the configured file where it is not the one that was taken last.
+fn take_file(
+    engine: &Arc<Engine>,
+    store: &Store,
+    settings: &config::Plugin,
+    path: &Path,
+    workers: usize,
+) -> Result<(), ControlError> {
+    let bytes = std::fs::read(path)
+        .map_err(|error| ControlError::NotFound(format!("{}: cannot read it: {error}", path.display())))?;
+    let code = engine.load(&bytes, &|_| {})?;
+    let taken = store.plugin(&settings.name).and_then(|stored| stored.from_file);
+    if taken.as_deref() == Some(code.hex().as_str()) {
+        return Ok(());
+    }
+    admit(engine, settings, 0, code, workers, &|_| {})?;
+    let put = store.put(&settings.name, &bytes)?;
+    store.activate(&settings.name, put.version)?;
+    Ok(store.set_from_file(&settings.name, &put.sha256)?)
+}
+
+fn admit(
+    engine: &Arc<Engine>,
+    settings: &config::Plugin,
+    version: u32,
+    code: Arc<Code>,
+    workers: usize,
+    progress: &dyn Fn(Stage),
+) -> Result<Arc<Plugin>, Refused> {
+    progress(Stage::Configure);
+    Plugin::admit(
+        engine,
+        code,
+        Settings {
+            name: settings.name.clone(),
+            version,
+            config: serde_json::Value::Object(settings.config.clone()).to_string(),
+            budget: settings.budget,
+            isolation: settings.isolation,
+            quarantine: settings.quarantine,
+            // One a worker, and one for whoever asks off the request path.
+            instances: workers + 1,
+        },
+    )
+}

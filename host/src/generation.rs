@@ -1,0 +1,261 @@
+//! The immutable world of a request, and the one place where the next world replaces the present one.
+//!
+//! A request takes one [`Generation`] and never looks again. Long-lived facts (endpoints, cursors, counters) are shared
+//! between generations by identity; nothing in here is ever changed after it was published.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, HashMap},
+    rc::Rc,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use http::{HeaderValue, StatusCode};
+use tokio::sync::watch;
+use witgate_core::{
+    affinity::StickyCookie,
+    balance::{Cursor, Picker},
+    config::{self, Config, Key, OnError},
+    endpoint::Endpoint,
+    routing::RouteTable,
+    split,
+};
+use witgate_policy::Plugin;
+
+use crate::telemetry::RouteMetrics;
+
+/// Everything that decides about a request.
+#[derive(Clone)]
+pub struct Generation {
+    /// Rises by one with each publication.
+    pub serial: u64,
+    /// Rises when more than weight tables changed.
+    pub config_serial: u64,
+    /// What the operator asked for.
+    pub config: Arc<Config>,
+    /// Compiled routes.
+    pub routes: Arc<Routes>,
+    /// Clusters in the order of the configuration.
+    pub clusters: Arc<[Arc<Cluster>]>,
+    /// Index of each cluster by its name.
+    pub by_name: Arc<HashMap<String, usize>>,
+    /// The plugins by name, with the version that is live.
+    pub plugins: Arc<BTreeMap<String, Slot>>,
+}
+
+/// Compiled routes.
+pub struct Routes {
+    /// Finds the index into `plans`.
+    pub table: RouteTable,
+    /// In the order of the configuration.
+    pub plans: Box<[RoutePlan]>,
+}
+
+/// One route, with every name resolved.
+pub struct RoutePlan {
+    /// The route's name.
+    pub name: Arc<str>,
+    /// What happens without a plugin.
+    pub action: Action,
+    /// Native affinity.
+    pub affinity: Option<Affinity>,
+    /// Whole response; none is no limit.
+    pub timeout: Option<Duration>,
+    /// Asked which cluster.
+    pub router: Option<PluginRef>,
+    /// Asked which choice of the split.
+    pub splitter: Option<PluginRef>,
+    /// Asked for the affinity key.
+    pub affinity_plugin: Option<PluginRef>,
+    /// Carried across generations by the route's name.
+    pub metrics: Arc<RouteMetrics>,
+}
+
+/// A route's native action.
+pub enum Action {
+    /// Index into [`Generation::clusters`].
+    Cluster(usize),
+    /// Weighted clusters.
+    Split(Split),
+    /// Answered by the proxy itself.
+    Reply {
+        /// Its status.
+        status: StatusCode,
+        /// Of a redirect.
+        location: Option<HeaderValue>,
+        /// Of a response.
+        body: bytes::Bytes,
+    },
+}
+
+/// A compiled split.
+pub struct Split {
+    /// Chooses natively.
+    pub native: split::Splitter,
+    /// Index into [`Generation::clusters`], choice by choice.
+    pub clusters: Box<[usize]>,
+    /// Names, choice by choice.
+    pub names: Arc<[String]>,
+    /// Weights, choice by choice.
+    pub weights: Box<[u32]>,
+    /// Identifies names and order.
+    pub offer: u64,
+}
+
+/// A route's native affinity.
+pub enum Affinity {
+    /// Consistent hash of the first key present.
+    By(Vec<Key>),
+    /// A cookie of the proxy's own.
+    Cookie(StickyCookie),
+}
+
+/// A plugin that a route or a cluster asks. None where no version is live: the native decision stands.
+#[derive(Clone)]
+pub struct PluginRef {
+    /// The live version.
+    pub plugin: Option<Arc<Plugin>>,
+    /// What a failed call costs.
+    pub on_error: OnError,
+}
+
+/// A plugin's name with the version that is live.
+#[derive(Clone)]
+pub struct Slot {
+    /// None where nothing was activated, or what was cannot be used.
+    pub live: Option<Arc<Plugin>>,
+    /// Why nothing is live although something is active.
+    pub broken: Option<Arc<str>>,
+    /// What the configuration says of it.
+    pub settings: Arc<config::Plugin>,
+}
+
+/// One cluster as a request sees it.
+#[derive(Clone)]
+pub struct Cluster {
+    /// Its configuration.
+    pub config: Arc<config::Cluster>,
+    /// All its endpoints, in the order of the configuration.
+    pub endpoints: Arc<[Arc<Endpoint>]>,
+    /// Round-robin's place, carried across generations.
+    pub cursor: Arc<Cursor>,
+    /// The native algorithm (a plugin's fallback where a plugin scores).
+    pub native: Arc<Picker>,
+    /// A plugin that scores.
+    pub scorer: Option<Scorer>,
+}
+
+/// A cluster's scoring plugin.
+#[derive(Clone)]
+pub struct Scorer {
+    /// Who is asked.
+    pub plugin: PluginRef,
+    /// How.
+    pub mode: config::ScoreMode,
+    /// The newest weight table and when it was made (weigh mode).
+    pub table: Option<(Arc<Picker>, Instant)>,
+}
+
+impl Cluster {
+    /// The picker that stands now: the plugin's table while it is fresh, else the native algorithm.
+    pub fn picker(&self, now: Instant) -> &Picker {
+        if let Some(Scorer { mode: config::ScoreMode::Weigh { stale_after, .. }, table: Some((table, made)), .. }) =
+            &self.scorer
+            && now.saturating_duration_since(*made) <= *stale_after
+        {
+            return table;
+        }
+        &self.native
+    }
+}
+
+impl Generation {
+    /// Index of a cluster by name.
+    pub fn cluster_index(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
+    }
+}
+
+/// The one swappable pointer of the data path.
+pub struct Live {
+    current: ArcSwap<Generation>,
+    /// Serialises publications: each next generation is computed from the present one.
+    publishing: Mutex<()>,
+    /// Wakes whoever must let go of an old generation.
+    changed: watch::Sender<u64>,
+}
+
+impl Live {
+    /// Starts with a first generation.
+    pub fn new(first: Generation) -> Arc<Self> {
+        let (changed, _) = watch::channel(first.serial);
+        Arc::new(Self { current: ArcSwap::from_pointee(first), publishing: Mutex::new(()), changed })
+    }
+
+    /// The present generation.
+    pub fn load(&self) -> Arc<Generation> {
+        self.current.load_full()
+    }
+
+    /// Publishes what `next` makes of the present generation, in one step for every worker. Nothing changes where it
+    /// returns none.
+    ///
+    /// # Errors
+    /// What `next` returns.
+    pub fn publish<E>(&self, next: impl FnOnce(&Generation) -> Result<Option<Generation>, E>) -> Result<bool, E> {
+        let _turn = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        let present = self.current.load_full();
+        let Some(mut generation) = next(&present)? else { return Ok(false) };
+        generation.serial = present.serial + 1;
+        let serial = generation.serial;
+        self.current.store(Arc::new(generation));
+        self.changed.send_replace(serial);
+        Ok(true)
+    }
+
+    /// Wakes with each publication.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+}
+
+/// A worker's own view of [`Live`]: the reference count that requests touch belongs to the worker alone.
+pub struct LocalLive {
+    live: Arc<Live>,
+    held: RefCell<Rc<Held>>,
+}
+
+/// A generation in the hands of one worker.
+pub struct Held(Arc<Generation>);
+
+impl std::ops::Deref for Held {
+    type Target = Generation;
+    fn deref(&self) -> &Generation {
+        &self.0
+    }
+}
+
+impl LocalLive {
+    /// A view for one worker.
+    pub fn new(live: Arc<Live>) -> Self {
+        let held = RefCell::new(Rc::new(Held(live.load())));
+        Self { live, held }
+    }
+
+    /// The present generation. Costs one atomic load while nothing changed.
+    pub fn load(&self) -> Rc<Held> {
+        let present = self.live.current.load();
+        let mut held = self.held.borrow_mut();
+        if !Arc::ptr_eq(&present, &held.0) {
+            *held = Rc::new(Held(Arc::clone(&present)));
+        }
+        Rc::clone(&held)
+    }
+
+    /// The shared pointer behind this view.
+    pub fn shared(&self) -> &Arc<Live> {
+        &self.live
+    }
+}

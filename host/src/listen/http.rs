@@ -1,0 +1,154 @@
+//! HTTP/1.1 and cleartext HTTP/2 on one socket: tells them apart by the first bytes and drives hyper's server until the
+//! client is done, the worker wants the connection closed, or the protocol is broken.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use bytes::{Bytes, BytesMut};
+use http::Request;
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use tokio::{io::AsyncReadExt, net::TcpStream};
+
+use super::io::Io;
+use crate::{
+    proxy,
+    worker::{
+        Worker,
+        conn::{Conn, Signal},
+    },
+};
+
+/// What an HTTP/2 client with prior knowledge says first (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Streams that one HTTP/2 connection may have open at once (nginx: 128, Envoy: 1024 of late).
+const MAX_STREAMS: u32 = 256;
+
+/// HTTP/2 resets that may be pending before the connection is closed: what "rapid reset" (CVE-2023-44487) abuses.
+const MAX_PENDING_RESETS: usize = 64;
+
+/// How much is read at once before the protocol is known.
+const FIRST_READ: usize = 4096;
+
+/// Serves one connection to its end.
+pub async fn serve(worker: &Rc<Worker>, conn: &Rc<Conn>, mut stream: TcpStream) {
+    // Small responses must not wait for the acknowledgement of the one before.
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    let Some((prefix, http2)) = Interruptible { conn, inner: pin!(first_bytes(&mut stream)) }.await.flatten() else {
+        return;
+    };
+    let limits = worker.live.load().config.listeners.get(conn.listener).map(|l| l.limits.clone()).unwrap_or_default();
+    let refused = {
+        let worker = Rc::clone(worker);
+        Box::new(move |reason| worker.count(reason))
+    };
+    let io = TokioIo::new(Io::new(stream, Rc::clone(conn), prefix, !http2, refused));
+    let service = {
+        let (worker, conn) = (Rc::clone(worker), Rc::clone(conn));
+        service_fn(move |request: Request<Incoming>| {
+            let (worker, conn) = (Rc::clone(&worker), Rc::clone(&conn));
+            async move { Ok::<_, Infallible>(proxy::handle(worker, conn, request).await) }
+        })
+    };
+    if http2 {
+        let connection = http2::Builder::new(LocalExecutor)
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+            .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+            .serve_connection(io, service);
+        drive(conn, connection, http2::Connection::graceful_shutdown).await;
+    } else {
+        let connection = http1::Builder::new()
+            .max_headers(limits.headers)
+            .max_header_size(limits.header_bytes)
+            .max_buf_size(limits.header_bytes.max(MIN_BUFFER))
+            .serve_connection(io, service);
+        drive(conn, connection, http1::Connection::graceful_shutdown).await;
+    }
+}
+
+/// Bodies are read through the same buffer as heads: a smaller one costs system calls.
+const MIN_BUFFER: usize = 64 << 10;
+
+/// Reads until the protocol is clear. None where the client went away first.
+async fn first_bytes(stream: &mut TcpStream) -> Option<(Bytes, bool)> {
+    // An idle connection costs no buffer until its first byte comes.
+    stream.readable().await.ok()?;
+    let mut buffer = BytesMut::with_capacity(FIRST_READ);
+    loop {
+        if stream.read_buf(&mut buffer).await.ok()? == 0 {
+            return None;
+        }
+        let compared = buffer.len().min(PREFACE.len());
+        if buffer[..compared] != PREFACE[..compared] {
+            return Some((buffer.freeze(), false));
+        }
+        if compared == PREFACE.len() {
+            return Some((buffer.freeze(), true));
+        }
+    }
+}
+
+/// Polls a connection, obeying what the worker asks of it.
+async fn drive<C, E>(conn: &Rc<Conn>, connection: C, finish: impl Fn(Pin<&mut C>))
+where
+    C: Future<Output = Result<(), E>>,
+    E: std::fmt::Display,
+{
+    let mut connection = pin!(connection);
+    let mut finishing = false;
+    let ended = std::future::poll_fn(|cx| {
+        match conn.poll_signal(cx) {
+            Signal::Kill => return Poll::Ready(Ok(())),
+            Signal::Finish if !finishing => {
+                finishing = true;
+                finish(connection.as_mut());
+            }
+            _ => {}
+        }
+        connection.as_mut().poll(cx)
+    })
+    .await;
+    if let Err(error) = ended {
+        tracing::debug!(peer = %conn.peer, %error, "connection ended");
+    }
+}
+
+/// Ends early with none when the worker asks for the connection to be closed before its first request.
+struct Interruptible<'a, F> {
+    conn: &'a Conn,
+    inner: Pin<&'a mut F>,
+}
+
+impl<F: Future> Future for Interruptible<'_, F> {
+    type Output = Option<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Poll::Ready(output) = self.inner.as_mut().poll(cx) {
+            return Poll::Ready(Some(output));
+        }
+        if self.conn.poll_signal(cx) == Signal::None { Poll::Pending } else { Poll::Ready(None) }
+    }
+}
+
+/// Runs HTTP/2 streams on the connection's own worker.
+#[derive(Clone, Copy)]
+struct LocalExecutor;
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}

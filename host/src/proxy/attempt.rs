@@ -1,0 +1,183 @@
+//! A planned request to a response's head: which endpoint, over which connection, and again elsewhere where nothing was
+//! sent yet.
+
+use std::{future::Future, rc::Rc, sync::Arc, time::Instant};
+
+use http::{Request, response};
+use hyper::body::Incoming;
+use smallvec::SmallVec;
+use witgate_core::{config::ScoreMode, endpoint::Endpoint, request::Head};
+
+use super::{
+    ask::{self, Asker},
+    decide::Forward,
+    exchange::Exchange,
+    headers,
+};
+use crate::{
+    generation::{Affinity, Cluster, Generation, Scorer},
+    reason::Reason,
+    scores,
+    upstream::{self, BodyFate, Connection, RequestBody},
+    worker::Worker,
+};
+
+/// Endpoints that a request is tried at while nothing of it was sent: one more than the first (nginx and HAProxy go on
+/// through all of them; Envoy does not go on unless asked to).
+const MAX_TRIES: usize = 2;
+
+/// Waits for `sending` no longer than `deadline`.
+pub async fn within<T>(
+    deadline: Option<Instant>,
+    sending: impl Future<Output = Result<T, Reason>>,
+) -> Result<T, Reason> {
+    match deadline {
+        None => sending.await,
+        Some(deadline) => tokio::time::timeout_at(deadline.into(), sending).await.unwrap_or(Err(Reason::Timeout)),
+    }
+}
+
+/// Sends a request to an endpoint and waits for the response's head.
+pub async fn forward(
+    worker: &Rc<Worker>,
+    generation: &Generation,
+    forward: &Forward,
+    mut head: Head,
+    incoming: Incoming,
+    body_limit: Option<u64>,
+    exchange: &mut Exchange,
+) -> Result<(response::Parts, Incoming), Reason> {
+    let cluster = generation.clusters.get(forward.cluster).ok_or(Reason::NoHealthyEndpoint)?;
+    let (body, fate) = RequestBody::new(incoming, body_limit);
+    let mut tried = SmallVec::<[u32; 4]>::new();
+    let mut index = {
+        let mut instances = worker.instances.borrow_mut();
+        let random = || worker.random();
+        let mut asker = Asker::new(&mut instances, exchange.began(), &random);
+        choose(cluster, forward, &mut asker, &mut head)?
+    };
+    headers::to_origin(&mut head);
+    let mut request = to_request(head, body);
+    loop {
+        let endpoint = cluster.endpoints.get(index).ok_or(Reason::NoHealthyEndpoint)?;
+        tried.push(u32::try_from(index).unwrap_or(u32::MAX));
+        let began = Instant::now();
+        exchange.trying(endpoint.begin());
+        let (mut connection, reused) = match connection(worker, cluster, endpoint).await {
+            Ok(connection) => connection,
+            Err(error) => {
+                worker.cells().connect_failed.up();
+                endpoint.record(Instant::now(), None, false);
+                tracing::debug!(cluster = cluster.config.name, endpoint = endpoint.address(), %error, "connect failed");
+                index = again(worker, cluster, forward, &tried).ok_or(Reason::ConnectFailure)?;
+                continue;
+            }
+        };
+        match connection.sender.try_send_request(request).await {
+            Ok(response) => {
+                let now = Instant::now();
+                let (mut parts, incoming) = response.into_parts();
+                let ok = !parts.status.is_server_error();
+                endpoint.record(now, Some(now.saturating_duration_since(began)), ok);
+                exchange.attach(connection);
+                finish(&mut parts, generation, forward, endpoint);
+                return Ok((parts, incoming));
+            }
+            Err(mut error) => {
+                // A kept connection may have been closed by the other side in the meantime: nothing was sent, so the
+                // same endpoint is asked again, over another connection.
+                if let Some(unsent) = error.take_message()
+                    && reused
+                {
+                    request = unsent;
+                    tried.pop();
+                    continue;
+                }
+                return Err(classify(&error.into_error(), fate.get(), endpoint));
+            }
+        }
+    }
+}
+
+/// The endpoint for a planned request. Where a plugin scores candidates, it is asked.
+pub fn choose(cluster: &Cluster, forward: &Forward, asker: &mut Asker<'_>, head: &mut Head) -> Result<usize, Reason> {
+    let now = asker.now();
+    let picker = cluster.picker(now);
+    if let Some(index) = forward.sticky.and_then(|id| picker.by_id(id)) {
+        return Ok(index);
+    }
+    if let (None, Some(Scorer { plugin, mode: ScoreMode::Pick { choices }, .. })) = (forward.hash, &cluster.scorer) {
+        let candidates = picker.draw(*choices, &mut || asker.random());
+        if candidates.len() > 1 {
+            let columns = scores::columns(candidates.iter().map(|i| &cluster.endpoints[*i as usize]), now);
+            if let Some(given) = ask::picker(asker, plugin, head, &columns)?
+                && let Some(best) = scores::best(&candidates, &given, picker, asker.random())
+            {
+                return Ok(best);
+            }
+        }
+    }
+    picker.pick(&cluster.cursor, forward.hash, &[], &mut || asker.random()).ok_or(Reason::NoHealthyEndpoint)
+}
+
+/// Another endpoint after a failure that left nothing sent.
+fn again(worker: &Worker, cluster: &Cluster, forward: &Forward, tried: &[u32]) -> Option<usize> {
+    if tried.len() >= MAX_TRIES {
+        return None;
+    }
+    let picker = cluster.picker(Instant::now());
+    let next = picker.pick(&cluster.cursor, forward.hash, tried, &mut || worker.random())?;
+    // The picker may come back to one that was tried where no other is eligible.
+    tried.iter().all(|t| *t as usize != next).then_some(next)
+}
+
+async fn connection(
+    worker: &Rc<Worker>,
+    cluster: &Cluster,
+    endpoint: &Arc<Endpoint>,
+) -> Result<(Connection, bool), upstream::ConnectError> {
+    while let Some(mut connection) = worker.upstreams.take(endpoint) {
+        if connection.sender.ready().await.is_ok() {
+            worker.cells().reused.up();
+            return Ok((connection, true));
+        }
+    }
+    let connection = upstream::connect(endpoint, cluster.config.connect_timeout, &cluster.config.pool).await?;
+    worker.cells().connected.up();
+    Ok((connection, false))
+}
+
+fn to_request(head: Head, body: RequestBody) -> Request<RequestBody> {
+    let mut request = Request::new(body);
+    *request.method_mut() = head.method;
+    *request.uri_mut() = head.uri;
+    *request.headers_mut() = head.headers;
+    request
+}
+
+/// What the proxy changes in an endpoint's response.
+fn finish(parts: &mut response::Parts, generation: &Generation, forward: &Forward, endpoint: &Endpoint) {
+    parts.version = http::Version::HTTP_11;
+    headers::remove_hop_by_hop(&mut parts.headers);
+    if let Some(cookie) = &forward.set_cookie {
+        parts.headers.append(http::header::SET_COOKIE, cookie.clone());
+    }
+    if forward.sticky != Some(endpoint.id())
+        && let Some(route) = forward.issue_for.and_then(|index| generation.routes.plans.get(index))
+        && let Some(Affinity::Cookie(cookie)) = &route.affinity
+    {
+        parts.headers.append(http::header::SET_COOKIE, cookie.issue(endpoint.id(), super::unix_time()));
+    }
+}
+
+/// Whose fault it was that no response came.
+fn classify(error: &hyper::Error, fate: BodyFate, endpoint: &Endpoint) -> Reason {
+    match fate {
+        BodyFate::TooLarge => return Reason::BodyTooLarge,
+        BodyFate::Broken => return Reason::ClientAborted,
+        BodyFate::Fine => {}
+    }
+    endpoint.record(Instant::now(), None, false);
+    tracing::debug!(endpoint = endpoint.address(), %error, "no response");
+    if error.is_parse() { Reason::UpstreamMalformed } else { Reason::UpstreamReset }
+}

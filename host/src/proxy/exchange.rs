@@ -1,0 +1,115 @@
+//! One request's accounts: what was begun when its head came and must be settled exactly once when it ends, however it
+//! ends. Dropping an exchange settles it as aborted.
+
+use std::{rc::Rc, sync::Arc, time::Instant};
+
+use http::StatusCode;
+use witgate_core::endpoint::InFlight;
+
+use crate::{
+    telemetry::RouteMetrics,
+    upstream::Connection,
+    worker::{Worker, conn::Conn},
+};
+
+/// One request's accounts.
+pub struct Exchange {
+    worker: Rc<Worker>,
+    conn: Rc<Conn>,
+    metrics: Arc<RouteMetrics>,
+    began: Instant,
+    /// None until the response's head is known.
+    status: Option<StatusCode>,
+    /// Counts the request at its endpoint while it lives.
+    in_flight: Option<InFlight>,
+    /// Goes back to its pool once the response was read whole.
+    connection: Option<Connection>,
+    settled: bool,
+}
+
+impl Exchange {
+    /// Opens the accounts of a request whose head has just come.
+    pub fn begin(worker: &Rc<Worker>, conn: &Rc<Conn>, metrics: Arc<RouteMetrics>, began: Instant) -> Self {
+        Self {
+            worker: Rc::clone(worker),
+            conn: Rc::clone(conn),
+            metrics,
+            began,
+            status: None,
+            in_flight: None,
+            connection: None,
+            settled: false,
+        }
+    }
+
+    /// When the request's head came.
+    pub fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// Charges the request to the route that matched.
+    pub fn routed(&mut self, metrics: &Arc<RouteMetrics>) {
+        self.metrics = Arc::clone(metrics);
+    }
+
+    /// An endpoint is being tried.
+    pub fn trying(&mut self, in_flight: InFlight) {
+        self.in_flight = Some(in_flight);
+    }
+
+    /// Holds the connection that the response comes over.
+    pub fn attach(&mut self, connection: Connection) {
+        self.connection = Some(connection);
+    }
+
+    /// Charges a timeout to the endpoint that was being tried.
+    pub fn blame(&mut self) {
+        if let Some(in_flight) = self.in_flight.take() {
+            in_flight.endpoint().record(Instant::now(), None, false);
+        }
+    }
+
+    /// The response's head is known.
+    pub fn answered(&mut self, status: StatusCode) {
+        self.status = Some(status);
+    }
+
+    /// The response was sent on whole.
+    pub fn complete(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            self.worker.upstreams.give_back(connection);
+        }
+        self.settle();
+    }
+
+    /// The endpoint broke off in the middle of its response.
+    pub fn upstream_broke_off(&mut self) {
+        self.connection = None;
+        self.blame();
+        self.settle();
+    }
+
+    /// The route's timeout passed in the middle of the response.
+    pub fn timed_out(&mut self) {
+        self.upstream_broke_off();
+    }
+
+    fn settle(&mut self) {
+        if std::mem::replace(&mut self.settled, true) {
+            return;
+        }
+        self.in_flight = None;
+        let now = Instant::now();
+        self.metrics.record(self.worker.id, self.status, now.saturating_duration_since(self.began));
+        self.conn.end(now);
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.status = None;
+            self.settle();
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! The header rules of a proxy: what makes a request unacceptable, what must not be passed on, and what the proxy says
+//! of the client (RFC 9110 §7.6, RFC 9112 §6).
+
+use std::{
+    fmt::Write,
+    net::{IpAddr, SocketAddr},
+};
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Uri, Version,
+    header::{self, Entry},
+};
+use ipnet::IpNet;
+use witgate_core::request::{Head, Scheme};
+
+use crate::{reason::Reason, worker::conn::Conn};
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Refuses a request that could mean two things to two readers, and one that this proxy does not serve.
+pub fn check(head: &Head, conn: &Conn) -> Result<(), Reason> {
+    if head.method == Method::CONNECT {
+        return Err(Reason::MethodNotAllowed);
+    }
+    let mut hosts = head.headers.get_all(header::HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err(Reason::BadRequest);
+    }
+    if host.is_none() && head.version == Version::HTTP_11 {
+        return Err(Reason::BadRequest);
+    }
+    if let Some(host) = host
+        && !host_is_sound(host.as_bytes())
+    {
+        return Err(Reason::BadRequest);
+    }
+    // The parser drops a Content-Length that stands beside a Transfer-Encoding, so the bytes have to be asked.
+    if head.version < Version::HTTP_2
+        && head.headers.contains_key(header::TRANSFER_ENCODING)
+        && length_stands_beside_encoding(head, &conn.recent())
+    {
+        return Err(Reason::BadRequest);
+    }
+    Ok(())
+}
+
+/// `uri-host [":" port]`: no white space, no user information, no path, no list.
+fn host_is_sound(host: &[u8]) -> bool {
+    host.iter()
+        .all(|b| b.is_ascii_graphic() && !matches!(b, b'/' | b'\\' | b'@' | b',' | b'?' | b'#' | b'"' | b'<' | b'>'))
+}
+
+/// Whether the head that this request was read from has a Content-Length line. `burst` is what was read since the
+/// connection was last idle: this request's head first, unless the client pipelines; a head in the burst that is not
+/// this request's is skipped by its own length, and where that cannot be told the answer is on the safe side.
+fn length_stands_beside_encoding(head: &Head, burst: &[u8]) -> bool {
+    let mut rest = burst;
+    while !rest.is_empty() {
+        let Some(end) = end_of_head(rest) else { return has_length_line(rest) };
+        let (raw, after) = rest.split_at(end);
+        if is_head_of(raw, head) {
+            return has_length_line(raw);
+        }
+        match content_length(raw) {
+            Some(body) if !has_line(raw, b"transfer-encoding") => rest = after.get(body..).unwrap_or_default(),
+            None if !has_line(raw, b"transfer-encoding") => rest = after,
+            _ => return has_length_line(after),
+        }
+    }
+    false
+}
+
+/// The index behind the empty line.
+fn end_of_head(bytes: &[u8]) -> Option<usize> {
+    // Empty lines before the request line are allowed and skipped (RFC 9112 §2.2).
+    let start = bytes.iter().position(|b| !matches!(b, b'\r' | b'\n')).unwrap_or(bytes.len());
+    let mut line = start;
+    while let Some(n) = bytes[line..].iter().position(|b| *b == b'\n') {
+        let next = line + n + 1;
+        if bytes[line..next].iter().all(|b| matches!(b, b'\r' | b'\n')) {
+            return Some(next);
+        }
+        line = next;
+    }
+    None
+}
+
+fn lines(raw: &[u8]) -> impl Iterator<Item = &[u8]> {
+    raw.split(|b| *b == b'\n')
+}
+
+fn has_line(raw: &[u8], name: &[u8]) -> bool {
+    lines(raw).any(|line| {
+        line.get(..name.len()).is_some_and(|n| n.eq_ignore_ascii_case(name)) && line.get(name.len()) == Some(&b':')
+    })
+}
+
+fn has_length_line(raw: &[u8]) -> bool {
+    has_line(raw, b"content-length")
+}
+
+fn content_length(raw: &[u8]) -> Option<usize> {
+    const NAME: &[u8] = b"content-length:";
+    let line = lines(raw).find(|l| l.get(..NAME.len()).is_some_and(|n| n.eq_ignore_ascii_case(NAME)))?;
+    std::str::from_utf8(&line[NAME.len()..]).ok()?.trim().parse().ok()
+}
+
+/// Whether `raw` begins with this request's line, and asks for a transfer encoding as this request does.
+fn is_head_of(raw: &[u8], head: &Head) -> bool {
+    let mut line = lines(raw).find(|l| !matches!(l, [] | [b'\r'])).unwrap_or_default().splitn(3, |b| *b == b' ');
+    let method = line.next() == Some(head.method.as_str().as_bytes());
+    let target = line.next().is_some_and(|t| t.ends_with(head.path().as_bytes()) || t.contains(&b'?'));
+    method && target && has_line(raw, b"transfer-encoding")
+}
+
+/// Removes what concerns one connection only, and what `Connection` names. Framing and `Host` stay whatever it names:
+/// taking them away would change what the message means.
+pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(header::CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|name| HeaderName::try_from(name.trim()).ok())
+            .filter(|name| !matches!(*name, header::CONTENT_LENGTH | header::HOST))
+            .collect();
+        headers.remove(header::CONNECTION);
+        for name in named {
+            headers.remove(name);
+        }
+    }
+    for name in [KEEP_ALIVE, PROXY_CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE] {
+        // Looking is cheaper than removing, and they are rare.
+        if headers.contains_key(&name) {
+            headers.remove(&name);
+        }
+    }
+    // The one transfer coding that trailers need (RFC 9110 §10.1.4); gRPC insists on it.
+    if let Entry::Occupied(te) = headers.entry(header::TE) {
+        let trailers = te.iter().any(|v| v.to_str().is_ok_and(|v| v.split(',').any(|t| t.trim() == "trailers")));
+        te.remove_entry_mult();
+        if trailers {
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        }
+    }
+}
+
+/// The address of the client: the peer, or, behind trusted proxies, the rightmost address in `X-Forwarded-For` that is
+/// not a trusted proxy's.
+pub fn client_address(headers: &HeaderMap, conn: &Conn, trusted: &[IpNet]) -> IpAddr {
+    let peer = conn.peer.ip();
+    if !conn.trusted {
+        return peer;
+    }
+    let mut client = peer;
+    for value in headers.get_all(&X_FORWARDED_FOR).iter().rev() {
+        let Ok(value) = value.to_str() else { return client };
+        for hop in value.rsplit(',') {
+            let Some(address) = parse_hop(hop.trim()) else { return client };
+            client = address;
+            if !is_trusted(trusted, address) {
+                return client;
+            }
+        }
+    }
+    client
+}
+
+/// Whether an address is one of the trusted proxies.
+pub fn is_trusted(trusted: &[IpNet], address: IpAddr) -> bool {
+    trusted.iter().any(|net| net.contains(&address))
+}
+
+fn parse_hop(hop: &str) -> Option<IpAddr> {
+    let address = hop
+        .parse()
+        .ok()
+        .or_else(|| hop.parse::<SocketAddr>().ok().map(|a| a.ip()))
+        .or_else(|| hop.strip_prefix('[')?.strip_suffix(']')?.parse().ok())?;
+    Some(IpAddr::to_canonical(&address))
+}
+
+/// Says who the client is. What an untrusted peer says of others is replaced.
+pub fn set_forwarded(head: &mut Head, conn: &Conn, random: impl FnOnce() -> u128) {
+    let scheme = match head.scheme {
+        Scheme::Http => HeaderValue::from_static("http"),
+        Scheme::Https => HeaderValue::from_static("https"),
+    };
+    let host = head
+        .headers
+        .get(header::HOST)
+        .cloned()
+        .or_else(|| head.uri.authority().and_then(|a| HeaderValue::try_from(a.as_str()).ok()));
+    let headers = &mut head.headers;
+    if !conn.trusted {
+        headers.insert(X_FORWARDED_FOR, conn.peer_value.clone());
+        headers.insert(X_FORWARDED_PROTO, scheme);
+        match host {
+            Some(host) => drop(headers.insert(X_FORWARDED_HOST, host)),
+            None => drop(headers.remove(X_FORWARDED_HOST)),
+        }
+        headers.insert(X_REQUEST_ID, request_id(random()));
+        return;
+    }
+    headers.append(X_FORWARDED_FOR, conn.peer_value.clone());
+    headers.entry(X_FORWARDED_PROTO).or_insert(scheme);
+    if let (Entry::Vacant(entry), Some(host)) = (headers.entry(X_FORWARDED_HOST), host) {
+        entry.insert(host);
+    }
+    headers.entry(X_REQUEST_ID).or_insert_with(|| request_id(random()));
+}
+
+/// 128 random bits in hexadecimal.
+fn request_id(bits: u128) -> HeaderValue {
+    let mut text = String::with_capacity(32);
+    // Writing to a string cannot fail, and hexadecimal digits are always a header value.
+    let _ = write!(text, "{bits:032x}");
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("0"))
+}
+
+/// Makes the head one of an HTTP/1.1 request to an origin: origin-form target, `Host` from the authority where the
+/// target had one (RFC 9112 §3.2.2), nothing that the proxy has answered for itself.
+pub fn to_origin(head: &mut Head) {
+    if let Some(authority) = head.uri.authority() {
+        let host = authority.as_str().rsplit_once('@').map_or(authority.as_str(), |(_, host)| host);
+        if let Ok(host) = HeaderValue::try_from(host) {
+            head.headers.insert(header::HOST, host);
+        }
+        let target = head.uri.path_and_query().map_or("/", |pq| pq.as_str());
+        head.uri = Uri::try_from(target).unwrap_or_default();
+    }
+    // HTTP/2 clients may send a cookie in pieces (RFC 9113 §8.2.3).
+    if head.version == Version::HTTP_2 {
+        join_cookies(&mut head.headers);
+    }
+    // The proxy answers 100 (Continue) by itself, when the endpoint starts to read.
+    head.headers.remove(header::EXPECT);
+    head.version = Version::HTTP_11;
+}
+
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut pieces = headers.get_all(header::COOKIE).iter();
+    if pieces.next().is_none() || pieces.next().is_none() {
+        return;
+    }
+    let pieces: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&pieces.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, joined);
+    }
+}

@@ -1,0 +1,274 @@
+//! Starts and stops the whole: state, sockets, one thread a worker, one thread for control.
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    rc::Rc,
+    sync::{Arc, mpsc},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+use witgate_core::config::Config;
+use witgate_policy::{CacheOptions, Engine, EngineOptions, Store, StoreError};
+
+use crate::{
+    admin::{self, Admin, AdminAddress},
+    control::Control,
+    drain::{Drain, Phase},
+    listen::{self, BindError, Bound},
+    secrets::{self, SecretError},
+    watch,
+    worker::{Worker, conn::Signal},
+};
+
+/// A running proxy. Dropping it cuts whatever is in flight; [`Proxy::drain`] and [`Proxy::wait`] end it gracefully.
+pub struct Proxy {
+    control: Arc<Control>,
+    admin: AdminAddress,
+    token: String,
+    workers: Vec<JoinHandle<()>>,
+    controller: Option<JoinHandle<()>>,
+}
+
+/// Why nothing was started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener's address.
+    #[error("{0}")]
+    Bind(#[from] BindError),
+    /// The admin API's address.
+    #[error("the admin API cannot listen on {address}: {source}")]
+    Admin {
+        /// As configured.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The token's file or a key's.
+    #[error("{0}")]
+    Secret(#[from] SecretError),
+    /// The state directory.
+    #[error("{0}")]
+    State(#[from] StoreError),
+    /// The key of the artefact cache.
+    #[error("the artefact cache in {} cannot be used: {source}", dir.display())]
+    Cache {
+        /// The state directory.
+        dir: PathBuf,
+        /// What is wrong.
+        source: io::Error,
+    },
+    /// The Wasm engine.
+    #[error("the Wasm engine cannot start: {0}")]
+    Engine(String),
+    /// Threads and runtimes.
+    #[error("cannot start a worker: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// Plugin instances that may be alive at once, at the least; 32 a thread that asks where that is more. Room for old and
+/// new generations of some ten plugins while a swap is under way.
+const MIN_INSTANCES: u32 = 128;
+
+impl Proxy {
+    /// Starts everything, or nothing: sockets are bound and the state is opened before the first thread.
+    ///
+    /// # Errors
+    /// An address is taken, the state directory is in use by another process, a secret's file is open to others …
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        let workers = match config.runtime.workers {
+            0 => thread::available_parallelism().map_or(1, usize::from),
+            n => n,
+        };
+        let state = config.runtime.state_dir.clone();
+        let token = secrets::text(&config.admin.token_file)?;
+        let store = Store::open(&state)?;
+        for note in store.notes() {
+            tracing::warn!(%note, "the plugin store was mended");
+        }
+        let cookie_secret = secrets::key(&state.join("cookie.key"))?;
+        let bound = config
+            .listeners
+            .iter()
+            .map(|l| listen::bind(&l.name, l.listen, workers, l.limits.connections))
+            .collect::<Result<Vec<_>, _>>()?;
+        let admin = admin::bind(&config.admin.listen)
+            .map_err(|source| StartError::Admin { address: admin::show(&config.admin.listen), source })?;
+        let cache = CacheOptions::open(&state).map_err(|source| StartError::Cache { dir: state.clone(), source })?;
+        let engine = Engine::new(EngineOptions {
+            memory_ceiling: config.plugin_bounds.memory_ceiling,
+            max_instances: MIN_INSTANCES.max(u32::try_from(workers + 1).unwrap_or(u32::MAX).saturating_mul(32)),
+            cache: Some(cache),
+        })
+        .map_err(|error| StartError::Engine(error.to_string()))?;
+        let drain_timeout = config.runtime.drain_timeout;
+        let listeners = bound.iter().map(|b| (b.name.clone(), b.address)).collect();
+        let control = Control::start(Arc::new(config), engine, store, workers, cookie_secret, listeners);
+        for (name, address) in &control.listeners {
+            tracing::info!(listener = name, %address, "listening");
+        }
+        let threads = start_workers(&control, bound, workers, drain_timeout)?;
+        let address = admin.address().clone();
+        let controller = start_control(&control, admin, token.clone())?;
+        Ok(Self { control, admin: address, token, workers: threads, controller: Some(controller) })
+    }
+
+    /// Every listener's name and the address it was given.
+    pub fn listeners(&self) -> &[(String, SocketAddr)] {
+        &self.control.listeners
+    }
+
+    /// The address of one listener.
+    pub fn listener(&self, name: &str) -> Option<SocketAddr> {
+        self.listeners().iter().find(|(n, _)| n == name).map(|(_, address)| *address)
+    }
+
+    /// Where the admin API listens.
+    pub fn admin(&self) -> &AdminAddress {
+        &self.admin
+    }
+
+    /// What the admin API asks for.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// The control plane, for those who embed the proxy.
+    pub fn control(&self) -> &Arc<Control> {
+        &self.control
+    }
+
+    /// Begins a graceful shutdown: not ready, no new connections, requests in flight finish within `drain_timeout`.
+    pub fn drain(&self) {
+        self.control.drain.advance(Phase::Drain);
+    }
+
+    /// Waits until a drain has ended, whoever began it.
+    pub fn wait(mut self) {
+        self.join();
+    }
+
+    fn join(&mut self) {
+        for worker in self.workers.drain(..) {
+            // A worker that panicked has said so on stderr; the others are still to be waited for.
+            let _ = worker.join();
+        }
+        self.control.drain.advance(Phase::Stop);
+        if let Some(controller) = self.controller.take() {
+            let _ = controller.join();
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.control.drain.advance(Phase::Stop);
+        self.join();
+    }
+}
+
+fn runtime() -> io::Result<LocalRuntime> {
+    Builder::new_current_thread().enable_all().build_local(LocalOptions::default())
+}
+
+fn start_workers(
+    control: &Arc<Control>,
+    bound: Vec<Bound>,
+    workers: usize,
+    drain_timeout: Duration,
+) -> Result<Vec<JoinHandle<()>>, StartError> {
+    let mut sockets: Vec<_> = bound.into_iter().map(|b| (b.sockets.into_iter(), b.permits)).collect();
+    let mut threads = Vec::with_capacity(workers);
+    let (started, all_started) = mpsc::channel();
+    for id in 0..workers {
+        let mine: Vec<_> = sockets
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(listener, (sockets, permits))| Some((listener, sockets.next()?, Arc::clone(permits))))
+            .collect();
+        let (live, telemetry) = (Arc::clone(&control.live), Arc::clone(&control.telemetry));
+        let drain = control.drain.clone();
+        let started = started.clone();
+        let seed = u64::from_le_bytes(random_bytes()?);
+        threads.push(thread::Builder::new().name(format!("witgate-{id}")).spawn(move || {
+            let runtime = match runtime() {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(started.send(Err(error))),
+            };
+            let _ = started.send(Ok(()));
+            runtime.block_on(async {
+                let worker = Worker::new(id, live, telemetry, drain, seed);
+                work(worker, mine, drain_timeout).await;
+            });
+        })?);
+    }
+    for _ in 0..workers {
+        if let Ok(Err(error)) = all_started.recv() {
+            control.drain.advance(Phase::Stop);
+            return Err(StartError::Thread(error));
+        }
+    }
+    Ok(threads)
+}
+
+fn random_bytes() -> io::Result<[u8; 8]> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(bytes)
+}
+
+type Share = (usize, std::net::TcpListener, Arc<tokio::sync::Semaphore>);
+
+/// One worker's life: accept until the drain, then let connections finish until the timeout.
+async fn work(worker: Rc<Worker>, sockets: Vec<Share>, drain_timeout: Duration) {
+    let accepting: Vec<_> = sockets
+        .into_iter()
+        .map(|(listener, socket, permits)| {
+            tokio::task::spawn_local(listen::accept(Rc::clone(&worker), listener, socket, permits))
+        })
+        .collect();
+    tokio::task::spawn_local(Rc::clone(&worker).follow_generations());
+    tokio::task::spawn_local(Rc::clone(&worker).sweep());
+    worker.drain.reached(Phase::Drain).await;
+    worker.connections.each(|conn| conn.ask(Signal::Finish));
+    let finished = async {
+        for task in accepting {
+            // An accept loop does not panic; if it did, there is nothing left to wait for.
+            let _ = task.await;
+        }
+        worker.connections.emptied().await;
+    };
+    tokio::select! {
+        () = finished => {}
+        () = tokio::time::sleep(drain_timeout) => {
+            tracing::warn!(worker = worker.id, connections = worker.connections.len(), "drain timeout: cutting what is left");
+        }
+        () = worker.drain.reached(Phase::Stop) => {}
+    }
+    worker.connections.each(|conn| conn.ask(Signal::Kill));
+}
+
+fn start_control(control: &Arc<Control>, admin: Admin, token: String) -> Result<JoinHandle<()>, StartError> {
+    let control = Arc::clone(control);
+    let runtime = |control: Arc<Control>| -> io::Result<()> {
+        let runtime = runtime()?;
+        runtime.block_on(async {
+            tokio::task::spawn_local(watch::scores::run(Arc::clone(&control)));
+            tokio::task::spawn_local(admin.serve(Arc::clone(&control), token));
+            control.drain.reached(Phase::Stop).await;
+        });
+        // An upload that is still compiling must not hold up the end.
+        runtime.shutdown_background();
+        Ok(())
+    };
+    Ok(thread::Builder::new().name("witgate-control".to_owned()).spawn(move || {
+        let drain: Drain = control.drain.clone();
+        if let Err(error) = runtime(control) {
+            tracing::error!(%error, "the control thread cannot start");
+            drain.advance(Phase::Drain);
+        }
+    })?)
+}

@@ -1,0 +1,153 @@
+//! Secrets on disk: made with mode 0600 where they are absent, refused where others may read them. Never logged.
+
+use std::{
+    fs, io,
+    io::Write,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+/// A secret's file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// The system refuses.
+    #[error("{}: {doing}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What was being done.
+        doing: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Others than the owner may use it.
+    #[error("{}: mode {mode:04o} lets others than its owner use it; `chmod 600` it", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// It does not hold what it should.
+    #[error("{}: {problem}", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and what would be right.
+        problem: &'static str,
+    },
+    /// The system has no random bytes to give.
+    #[error("no random bytes from the system: {0}")]
+    Random(String),
+}
+
+/// 32 secret bytes, kept in hexadecimal in `path`.
+///
+/// # Errors
+/// The file cannot be made or read, is open to others, or holds something else.
+pub fn key(path: &Path) -> Result<[u8; 32], SecretError> {
+    let text = text(path)?;
+    let content = |problem| SecretError::Content { path: path.to_owned(), problem };
+    let mut key = [0; 32];
+    if text.len() != 64 {
+        return Err(content("64 hexadecimal digits were expected; remove the file to have a new key made"));
+    }
+    for (byte, digits) in key.iter_mut().zip(text.as_bytes().chunks(2)) {
+        let digits = std::str::from_utf8(digits).unwrap_or_default();
+        *byte =
+            u8::from_str_radix(digits, 16).map_err(|_| content("it holds something else than hexadecimal digits"))?;
+    }
+    Ok(key)
+}
+
+/// The secret text in `path`, without surrounding white space; 256 random bits in hexadecimal where there is no file.
+///
+/// # Errors
+/// The file cannot be made or read, is open to others, or is empty.
+pub fn text(path: &Path) -> Result<String, SecretError> {
+    match fs::metadata(path) {
+        Ok(metadata) => {
+            let mode = metadata.permissions().mode() & 0o7777;
+            if mode & 0o077 != 0 {
+                return Err(SecretError::Open { path: path.to_owned(), mode });
+            }
+            read(path)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make(path),
+        Err(source) => Err(SecretError::Io { path: path.to_owned(), doing: "cannot look at it", source }),
+    }
+}
+
+/// The secret text in `path`, which must be there.
+///
+/// # Errors
+/// The file cannot be read or is empty.
+pub fn read(path: &Path) -> Result<String, SecretError> {
+    let text = fs::read_to_string(path).map_err(|source| SecretError::Io {
+        path: path.to_owned(),
+        doing: "cannot read it",
+        source,
+    })?;
+    let text = text.trim();
+    if text.is_empty() {
+        let problem = "it is empty; remove it to have a new secret made";
+        return Err(SecretError::Content { path: path.to_owned(), problem });
+    }
+    Ok(text.to_owned())
+}
+
+/// Makes the file whole or not at all: a crash in between leaves no half of a secret behind.
+fn make(path: &Path) -> Result<String, SecretError> {
+    let io = |doing| move |source| SecretError::Io { path: path.to_owned(), doing, source };
+    if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+        fs::create_dir_all(parent).map_err(io("cannot make its directory"))?;
+    }
+    let mut bytes = [0_u8; 32];
+    getrandom::fill(&mut bytes).map_err(|error| SecretError::Random(error.to_string()))?;
+    let text: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)
+        .map_err(io("cannot make it"))?;
+    file.write_all(format!("{text}\n").as_bytes()).map_err(io("cannot write it"))?;
+    file.sync_all().map_err(io("cannot write it"))?;
+    fs::rename(&temporary, path).map_err(io("cannot make it"))?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_made_once_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("deep/er/secret");
+        let first = key(&path).unwrap();
+        assert_eq!(key(&path).unwrap(), first);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn a_secret_that_others_can_read_or_that_is_broken_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        fs::write(&path, "x\n").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let error = text(&path).unwrap_err().to_string();
+        assert!(error.contains("0644") && error.contains("chmod 600"), "{error}");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let error = key(&path).unwrap_err().to_string();
+        assert!(error.contains("64 hexadecimal digits"), "{error}");
+        fs::write(&path, " \n").unwrap();
+        let error = text(&path).unwrap_err().to_string();
+        assert!(error.contains("empty"), "{error}");
+    }
+}

@@ -1,0 +1,105 @@
+//! Request bodies on their way to an endpoint: streamed frame by frame, bounded, and honest about who broke them off.
+
+use std::{
+    cell::Cell,
+    fmt,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+
+/// Why a body broke off.
+#[derive(Debug)]
+pub enum BodyError {
+    /// The other side, in hyper's words.
+    Hyper(hyper::Error),
+    /// The request's body is over the listener's limit.
+    TooLarge,
+    /// The route's timeout passed.
+    Timeout,
+}
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hyper(error) => error.fmt(f),
+            Self::TooLarge => f.write_str("the request's body is over the listener's limit"),
+            Self::Timeout => f.write_str("the route's timeout passed"),
+        }
+    }
+}
+
+impl std::error::Error for BodyError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Hyper(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// A request's body on its way to an endpoint, bounded by the listener's limit.
+pub struct RequestBody {
+    incoming: Option<Incoming>,
+    left: u64,
+    /// Set where the body itself broke off, so that the endpoint is not blamed.
+    fate: Rc<Cell<BodyFate>>,
+}
+
+/// How a request's body is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyFate {
+    /// Fine, or finished.
+    Fine,
+    /// It passed the limit.
+    TooLarge,
+    /// The client broke it off.
+    Broken,
+}
+
+impl RequestBody {
+    /// A body of at most `limit` bytes, and how it is doing.
+    pub fn new(incoming: Incoming, limit: Option<u64>) -> (Self, Rc<Cell<BodyFate>>) {
+        let fate = Rc::new(Cell::new(BodyFate::Fine));
+        let incoming = (!incoming.is_end_stream()).then_some(incoming);
+        (Self { incoming, left: limit.unwrap_or(u64::MAX), fate: Rc::clone(&fate) }, fate)
+    }
+}
+
+impl HttpBody for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let Some(incoming) = this.incoming.as_mut() else { return Poll::Ready(None) };
+        match ready!(Pin::new(incoming).poll_frame(cx)) {
+            Some(Ok(frame)) => {
+                let len = frame.data_ref().map_or(0, |data| data.len() as u64);
+                if len > this.left {
+                    this.fate.set(BodyFate::TooLarge);
+                    return Poll::Ready(Some(Err(BodyError::TooLarge)));
+                }
+                this.left -= len;
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => {
+                this.fate.set(BodyFate::Broken);
+                Poll::Ready(Some(Err(BodyError::Hyper(error))))
+            }
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.as_ref().is_none_or(HttpBody::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), HttpBody::size_hint)
+    }
+}

@@ -1,0 +1,94 @@
+//! Connections to endpoints: one pool a worker and endpoint, touched by that worker alone.
+
+mod body;
+mod connect;
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use hyper::client::conn::http1::SendRequest;
+use witgate_core::{config, endpoint::Endpoint};
+
+pub use body::{BodyError, BodyFate, RequestBody};
+pub use connect::{ConnectError, connect};
+
+/// A connection to one endpoint, ready to carry requests one after another.
+pub struct Connection {
+    /// Sends requests.
+    pub sender: SendRequest<RequestBody>,
+    endpoint: Arc<Endpoint>,
+    limits: config::Pool,
+    idle_since: Instant,
+}
+
+impl Connection {
+    /// A connection that was just made.
+    pub fn new(sender: SendRequest<RequestBody>, endpoint: Arc<Endpoint>, limits: config::Pool, now: Instant) -> Self {
+        Self { sender, endpoint, limits, idle_since: now }
+    }
+}
+
+/// A worker's idle connections, by the endpoint's identity in memory. An entry keeps its endpoint alive, so that the
+/// identity cannot be taken by another one.
+#[derive(Default)]
+pub struct Upstreams(RefCell<HashMap<usize, Pool>>);
+
+struct Pool {
+    endpoint: Arc<Endpoint>,
+    idle: Vec<Connection>,
+}
+
+fn identity(endpoint: &Arc<Endpoint>) -> usize {
+    Arc::as_ptr(endpoint) as usize
+}
+
+impl Upstreams {
+    /// The connection that was used last (the rest may then grow old and be closed), if an open one is idle.
+    pub fn take(&self, endpoint: &Arc<Endpoint>) -> Option<Connection> {
+        let mut pools = self.0.borrow_mut();
+        let pool = pools.get_mut(&identity(endpoint))?;
+        while let Some(connection) = pool.idle.pop() {
+            if !connection.sender.is_closed() {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    /// Takes a connection back whose response was read whole.
+    pub fn give_back(&self, mut connection: Connection) {
+        if connection.sender.is_closed() {
+            return;
+        }
+        connection.idle_since = Instant::now();
+        let mut pools = self.0.borrow_mut();
+        let pool = pools
+            .entry(identity(&connection.endpoint))
+            .or_insert_with(|| Pool { endpoint: Arc::clone(&connection.endpoint), idle: Vec::new() });
+        if pool.idle.len() < connection.limits.idle {
+            pool.idle.push(connection);
+        }
+    }
+
+    /// Closes what was idle for too long or was closed by the other side.
+    pub fn reap(&self, now: Instant) {
+        self.0.borrow_mut().retain(|_, pool| {
+            pool.idle.retain(|c| {
+                !c.sender.is_closed() && now.saturating_duration_since(c.idle_since) < c.limits.idle_timeout
+            });
+            !pool.idle.is_empty()
+        });
+    }
+
+    /// Closes the idle connections of endpoints that are no longer wanted.
+    pub fn keep_only(&self, wanted: impl Fn(&Arc<Endpoint>) -> bool) {
+        self.0.borrow_mut().retain(|_, pool| wanted(&pool.endpoint));
+    }
+}
+
+/// How often idle connections are looked at.
+pub const REAP_INTERVAL: Duration = Duration::from_secs(1);

@@ -1,0 +1,3 @@
+//! Loops in the background that follow the generation that is live. None of them is ever waited for by a request.
+
+pub mod scores;

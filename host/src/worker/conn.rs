@@ -1,0 +1,214 @@
+//! What a worker knows of one downstream connection while it lives. Belongs to one worker; nothing here is shared.
+
+use std::{
+    cell::{Cell, RefCell},
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    task::{Context, Waker},
+    time::Instant,
+};
+
+use http::HeaderValue;
+use slab::Slab;
+use tokio::sync::Notify;
+
+/// Where a connection stands between two requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Nothing is in flight and no byte of a next request was read.
+    Idle,
+    /// Part of a request's head was read.
+    Head,
+    /// At least one request is in flight.
+    Active,
+}
+
+/// What the worker wants of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Signal {
+    /// Nothing.
+    None,
+    /// Finish what is in flight, then close.
+    Finish,
+    /// Close now.
+    Kill,
+}
+
+/// One downstream connection.
+#[derive(Debug)]
+pub struct Conn {
+    /// Index of the listener in the configuration that was live at accept.
+    pub listener: usize,
+    /// The other end of the socket.
+    pub peer: SocketAddr,
+    /// The peer's address as a header value, made once.
+    pub peer_value: HeaderValue,
+    /// Whether the peer may speak for others in `X-Forwarded-*`.
+    pub trusted: bool,
+    phase: Cell<Phase>,
+    since: Cell<Instant>,
+    in_flight: Cell<u32>,
+    requests: Cell<u64>,
+    signal: Cell<Signal>,
+    waker: RefCell<Option<Waker>>,
+    /// Bytes read since the connection was last idle: what the framing check looks at.
+    recent: RefCell<Vec<u8>>,
+}
+
+/// How many bytes of a burst are kept for the framing check; the head's limit is enforced by the parser.
+const RECENT_MAX: usize = 1 << 20;
+
+impl Conn {
+    /// A connection that was just accepted.
+    pub fn new(listener: usize, peer: SocketAddr, trusted: bool, now: Instant) -> Rc<Self> {
+        let ip = canonical(peer.ip());
+        let peer_value = HeaderValue::try_from(ip.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
+        Rc::new(Self {
+            listener,
+            peer: SocketAddr::new(ip, peer.port()),
+            peer_value,
+            trusted,
+            phase: Cell::new(Phase::Idle),
+            since: Cell::new(now),
+            in_flight: Cell::new(0),
+            requests: Cell::new(0),
+            signal: Cell::new(Signal::None),
+            waker: RefCell::new(None),
+            recent: RefCell::new(Vec::new()),
+        })
+    }
+
+    /// Notes bytes that were read off the socket.
+    pub fn note_read(&self, bytes: &[u8]) {
+        match self.phase.get() {
+            Phase::Active => return,
+            Phase::Idle => {
+                self.recent.borrow_mut().clear();
+                self.phase.set(Phase::Head);
+                self.since.set(Instant::now());
+            }
+            Phase::Head => {}
+        }
+        let mut recent = self.recent.borrow_mut();
+        let room = RECENT_MAX.saturating_sub(recent.len());
+        recent.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    /// Notes that a request's head is complete. Returns how many requests this connection has carried, this one
+    /// included.
+    pub fn begin(&self) -> u64 {
+        self.in_flight.set(self.in_flight.get() + 1);
+        self.phase.set(Phase::Active);
+        self.requests.set(self.requests.get() + 1);
+        self.requests.get()
+    }
+
+    /// Notes that a request has ended, answered or not.
+    pub fn end(&self, now: Instant) {
+        let left = self.in_flight.get().saturating_sub(1);
+        self.in_flight.set(left);
+        if left == 0 {
+            self.phase.set(Phase::Idle);
+            self.since.set(now);
+        }
+    }
+
+    /// Where the connection stands, and since when.
+    pub fn phase(&self) -> (Phase, Instant) {
+        (self.phase.get(), self.since.get())
+    }
+
+    /// Whether no request came yet.
+    pub fn fresh(&self) -> bool {
+        self.requests.get() == 0
+    }
+
+    /// Whether a head was begun that the parser has not accepted yet.
+    pub fn reading_head(&self) -> bool {
+        self.phase.get() == Phase::Head
+    }
+
+    /// The bytes read since the connection was last idle.
+    pub fn recent(&self) -> std::cell::Ref<'_, Vec<u8>> {
+        self.recent.borrow()
+    }
+
+    /// Asks for something; a stronger wish replaces a weaker one.
+    pub fn ask(&self, signal: Signal) {
+        if signal > self.signal.get() {
+            self.signal.set(signal);
+            if let Some(waker) = self.waker.borrow_mut().take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// What was asked for, registering to be woken when more is.
+    pub fn poll_signal(&self, cx: &Context<'_>) -> Signal {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        self.signal.get()
+    }
+}
+
+/// An IPv4 address that came over an IPv6 socket, as IPv4.
+fn canonical(ip: IpAddr) -> IpAddr {
+    ip.to_canonical()
+}
+
+/// A worker's downstream connections.
+#[derive(Debug, Default)]
+pub struct Registry {
+    conns: RefCell<Slab<Rc<Conn>>>,
+    emptied: Notify,
+}
+
+/// Takes a connection out of its registry when its task ends, however it ends.
+pub struct Registered {
+    registry: Rc<Registry>,
+    key: usize,
+}
+
+impl Registry {
+    /// Adds a connection for as long as the guard lives.
+    pub fn add(self: &Rc<Self>, conn: Rc<Conn>) -> Registered {
+        let key = self.conns.borrow_mut().insert(conn);
+        Registered { registry: Rc::clone(self), key }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.conns.borrow().len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Resolves once there are none.
+    pub async fn emptied(&self) {
+        while !self.is_empty() {
+            self.emptied.notified().await;
+        }
+    }
+
+    /// Calls `visit` with each.
+    pub fn each(&self, mut visit: impl FnMut(&Rc<Conn>)) {
+        for (_, conn) in self.conns.borrow().iter() {
+            visit(conn);
+        }
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let mut conns = self.registry.conns.borrow_mut();
+        conns.try_remove(self.key);
+        if conns.is_empty() {
+            self.registry.emptied.notify_one();
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! One worker: a thread with a runtime of its own, its own sockets, connections, plugin instances and counters. What a
+//! request touches belongs to the worker, so that it meets no lock another core can hold.
+
+pub mod conn;
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use witgate_policy::Instances;
+
+use crate::{
+    drain::Drain,
+    generation::{Live, LocalLive},
+    reason::Reason,
+    telemetry::{Telemetry, WorkerCells},
+    upstream::{REAP_INTERVAL, Upstreams},
+};
+use conn::{Phase, Registry, Signal};
+
+/// What belongs to one worker.
+pub struct Worker {
+    /// 0 to the number of workers less one.
+    pub id: usize,
+    /// The generation.
+    pub live: LocalLive,
+    /// Idle upstream connections.
+    pub upstreams: Upstreams,
+    /// Plugin instances. Borrowed for the time of one synchronous call only.
+    pub instances: RefCell<Instances>,
+    /// Downstream connections.
+    pub connections: Rc<Registry>,
+    /// Shared counters, of which [`Worker::cells`] are this worker's.
+    pub telemetry: Arc<Telemetry>,
+    /// The way down.
+    pub drain: Drain,
+    random: Cell<u64>,
+}
+
+impl Worker {
+    /// A worker that is about to serve; `seed` must differ between workers.
+    pub fn new(id: usize, live: Arc<Live>, telemetry: Arc<Telemetry>, drain: Drain, seed: u64) -> Rc<Self> {
+        Rc::new(Self {
+            id,
+            live: LocalLive::new(live),
+            upstreams: Upstreams::default(),
+            instances: RefCell::new(Instances::default()),
+            connections: Rc::new(Registry::default()),
+            telemetry,
+            drain,
+            random: Cell::new(seed | 1),
+        })
+    }
+
+    /// This worker's counters.
+    pub fn cells(&self) -> &WorkerCells {
+        self.telemetry.cells.of(self.id)
+    }
+
+    /// Counts a status that the proxy made.
+    pub fn count(&self, reason: Reason) {
+        if let Some(cell) = self.cells().errors.get(reason as usize) {
+            cell.up();
+        }
+    }
+
+    /// 64 random bits for balancing and splits, not for secrets: SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
+    pub fn random(&self) -> u64 {
+        let state = self.random.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
+        self.random.set(state);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// Lets go of an old generation as soon as a new one is there, even where no request comes.
+    pub async fn follow_generations(self: Rc<Self>) {
+        let mut changed = self.live.shared().subscribe();
+        let mut endpoints_of = self.live.load().config_serial;
+        while changed.changed().await.is_ok() {
+            let generation = self.live.load();
+            // Weight tables are published often and change no endpoint.
+            if std::mem::replace(&mut endpoints_of, generation.config_serial) == endpoints_of {
+                continue;
+            }
+            let wanted: std::collections::HashSet<usize> =
+                generation.clusters.iter().flat_map(|c| c.endpoints.iter()).map(|e| Arc::as_ptr(e) as usize).collect();
+            self.upstreams.keep_only(|endpoint| wanted.contains(&(Arc::as_ptr(endpoint) as usize)));
+            self.instances.borrow_mut().sweep();
+        }
+    }
+
+    /// Closes what was silent for too long, upstream and downstream.
+    pub async fn sweep(self: Rc<Self>) {
+        let mut every = tokio::time::interval(REAP_INTERVAL / 2);
+        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            every.tick().await;
+            let now = Instant::now();
+            self.upstreams.reap(now);
+            let generation = self.live.load();
+            self.connections.each(|conn| {
+                let Some(listener) = generation.config.listeners.get(conn.listener) else { return };
+                let (phase, since) = conn.phase();
+                let silent: Duration = now.saturating_duration_since(since);
+                match phase {
+                    // A client that connects and says nothing gets no more time than one that is slow to say it.
+                    Phase::Idle if conn.fresh() && silent > listener.limits.header_timeout => conn.ask(Signal::Kill),
+                    Phase::Idle if silent > listener.limits.idle_timeout => conn.ask(Signal::Finish),
+                    Phase::Head if silent > listener.limits.header_timeout => conn.ask(Signal::Kill),
+                    _ => {}
+                }
+            });
+        }
+    }
+}

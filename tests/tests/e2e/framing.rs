@@ -1,0 +1,128 @@
+//! What could mean two things to two readers never reaches an origin.
+
+use witgate_tests::{client::Client, origin::Origin, proxy, wait_for};
+
+fn config(origin: &Origin) -> String {
+    format!(
+        "[[listener]]\nname = \"web\"\nlisten = \"127.0.0.1:0\"\nlimits = {{ header_bytes = \"16KiB\", headers = 20, body = \"1KiB\" }}\n\
+         [[route]]\nname = \"all\"\ncluster = \"c\"\n[[cluster]]\nname = \"c\"\nendpoints = [{{ address = \"{}\" }}]\n",
+        origin.address
+    )
+}
+
+/// Sends each request on a connection of its own: the status is as said, the reason is as said, the connection is
+/// closed, and the origin sees nothing.
+#[track_caller]
+fn refused(cases: &[(&str, Vec<u8>, u16, &str)]) {
+    let origin = Origin::named("o");
+    let running = proxy::start(&config(&origin));
+    for (what, request, status, reason) in cases {
+        let mut client = running.client();
+        // The proxy may close before the whole request was sent.
+        let _ = client.send(request);
+        let response = client.response(false).unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!(response.status, *status, "{what}: {response:?}");
+        assert_eq!(response.header("x-witgate-error"), Some(*reason), "{what}: {response:?}");
+        assert!(client.closed(), "{what}: the connection was left open");
+    }
+    assert!(origin.seen().is_empty(), "an origin saw {:?}", origin.seen());
+    // The same listener still serves.
+    assert_eq!(running.client().get("/", "").status, 200);
+}
+
+fn text(request: &str) -> Vec<u8> {
+    request.as_bytes().to_vec()
+}
+
+#[test]
+fn ambiguous_and_malformed_requests_are_refused_and_the_connection_closed() {
+    let bad = |what: &'static str, request: &str| (what, text(request), 400, "bad-request");
+    refused(&[
+        bad(
+            "length before encoding",
+            "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        ),
+        bad(
+            "length behind encoding",
+            "POST / HTTP/1.1\r\nhost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+        ),
+        bad("two lengths", "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello!"),
+        bad("two lengths in one line", "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5, 6\r\n\r\nhello!"),
+        bad("negative length", "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: -5\r\n\r\nhello"),
+        bad("length with a plus", "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: +5\r\n\r\nhello"),
+        bad("unknown encoding", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip\r\n\r\nhello"),
+        bad("chunked not last", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked, gzip\r\n\r\nhello"),
+        bad("encoding in HTTP/1.0", "POST / HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"),
+        bad("obsolete line fold", "GET / HTTP/1.1\r\nhost: a\r\nx-a: b\r\n c\r\n\r\n"),
+        bad("space before the colon", "GET / HTTP/1.1\r\nhost: a\r\nx-a : b\r\n\r\n"),
+        bad("header name with odd bytes", "GET / HTTP/1.1\r\nhost: a\r\nx\u{7f}a: b\r\n\r\n"),
+        bad("no header name", "GET / HTTP/1.1\r\nhost: a\r\n: b\r\n\r\n"),
+        bad("NUL in a value", "GET / HTTP/1.1\r\nhost: a\r\nx: a\0b\r\n\r\n"),
+        bad("bare CR in a value", "GET / HTTP/1.1\r\nhost: a\r\nx: a\rb\r\n\r\n"),
+        bad("no host", "GET / HTTP/1.1\r\nx: a\r\n\r\n"),
+        bad("two hosts", "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n"),
+        bad("host with a path", "GET / HTTP/1.1\r\nhost: a/b\r\n\r\n"),
+        bad("host with user information", "GET / HTTP/1.1\r\nhost: a@b\r\n\r\n"),
+        bad("not HTTP", "hello\r\n\r\n"),
+        bad("space in the target", "GET /a b HTTP/1.1\r\nhost: a\r\n\r\n"),
+    ]);
+}
+
+#[test]
+fn heads_over_a_limit_are_refused() {
+    let many: String = (0..21).map(|n| format!("x-{n}: y\r\n")).collect();
+    refused(&[
+        (
+            "one huge header",
+            text(&format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "y".repeat(20 << 10))),
+            431,
+            "header-too-large",
+        ),
+        ("too many headers", text(&format!("GET / HTTP/1.1\r\nhost: a\r\n{many}\r\n")), 431, "header-too-large"),
+    ]);
+}
+
+#[test]
+fn bodies_over_the_limit_are_refused_whether_announced_or_not() {
+    let announced = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2000\r\n\r\n{}", "x".repeat(2000));
+    refused(&[("announced", text(&announced), 413, "body-too-large")]);
+
+    let origin = Origin::named("o");
+    let running = proxy::start(&config(&origin));
+    let mut client = running.client();
+    let chunk = format!("400\r\n{}\r\n", "x".repeat(0x400));
+    let _ =
+        client.send(format!("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{chunk}{chunk}0\r\n\r\n"));
+    let response = client.response(false).unwrap();
+    assert_eq!(response.status, 413, "{response:?}");
+    assert!(origin.seen().is_empty(), "an origin read a whole request: {:?}", origin.seen());
+}
+
+#[test]
+fn a_chunked_body_may_hold_what_looks_like_a_header() {
+    let origin = Origin::named("o");
+    let running = proxy::start(&config(&origin));
+    let body = "Content-Length: 5\r\n";
+    let mut client = running.client();
+    for _ in 0..2 {
+        let response = client.ask(format!(
+            "POST /up HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+            body.len()
+        ));
+        assert_eq!(response.status, 200, "{response:?}");
+    }
+    let seen = origin.seen();
+    assert_eq!(seen.len(), 2);
+    assert_eq!(String::from_utf8_lossy(&seen[1].body), body);
+}
+
+#[test]
+fn a_slow_head_is_cut_off() {
+    let origin = Origin::named("o");
+    let running = proxy::start(&config(&origin).replace("headers = 20", "headers = 20, header_timeout = \"1s\""));
+    let mut slow = running.client();
+    slow.send("GET / HTTP/1.1\r\nhost: a\r\nx: ").unwrap();
+    let mut silent = Client::connect(running.web());
+    wait_for("both connections to be closed", || (slow.closed() && silent.closed()).then_some(()));
+    assert!(origin.seen().is_empty());
+}

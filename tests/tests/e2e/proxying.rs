@@ -1,0 +1,283 @@
+//! One request through a real proxy: what arrives at the origin, and what comes back.
+
+use std::io::Write;
+
+use witgate_tests::{
+    client::Client,
+    origin::{Origin, respond},
+    proxy::{self, Running},
+    wait_for,
+};
+
+fn start(origin: &Origin, listener: &str, route: &str) -> Running {
+    proxy::start(&format!(
+        "[[listener]]\nname = \"web\"\nlisten = \"127.0.0.1:0\"\n{listener}\n\
+         [[route]]\nname = \"all\"\ncluster = \"c\"\n{route}\n\
+         [[cluster]]\nname = \"c\"\nendpoints = [{{ address = \"{}\" }}]\nconnect_timeout = \"500ms\"\n",
+        origin.address
+    ))
+}
+
+#[test]
+fn a_request_arrives_as_it_was_sent_with_what_a_proxy_adds() {
+    let origin = Origin::named("o");
+    let running = start(&origin, "", "");
+    let response = running.client().ask(
+        "POST /a%20b/../c?x=%2F HTTP/1.1\r\nHost: Example.com:81\r\nX-One: 1\r\nX-Two: 2\r\nX-One: 3\r\n\
+         content-length: 5\r\n\r\nhello",
+    );
+    assert_eq!((response.status, response.body.as_str()), (200, "o"), "{response:?}");
+    let seen = origin.seen().remove(0);
+    assert_eq!(seen.line, "POST /a%20b/../c?x=%2F HTTP/1.1");
+    assert_eq!(seen.body, b"hello");
+    assert_eq!(seen.all("host"), ["Example.com:81"]);
+    assert_eq!(seen.all("x-one"), ["1", "3"]);
+    assert_eq!(seen.all("content-length"), ["5"]);
+    assert_eq!(seen.all("x-forwarded-for"), ["127.0.0.1"]);
+    assert_eq!(seen.all("x-forwarded-proto"), ["http"]);
+    assert_eq!(seen.all("x-forwarded-host"), ["Example.com:81"]);
+    assert_eq!(seen.header("x-request-id").map(str::len), Some(32), "{seen:?}");
+}
+
+#[test]
+fn hop_by_hop_headers_stop_here_both_ways() {
+    let origin = Origin::scripted(|_, stream| {
+        let headers = [("connection", "x-gone"), ("x-gone", "1"), ("keep-alive", "timeout=5"), ("x-stays", "1")];
+        respond(stream, 200, &headers, b"ok")
+    });
+    let running = start(&origin, "", "");
+    let response = running.client().get(
+        "/",
+        "connection: keep-alive, x-private, content-length, host\r\nx-private: 1\r\nkeep-alive: 5\r\nproxy-connection: x\r\n\
+         te: gzip, trailers\r\nupgrade: h2c\r\nx-public: 1\r\n",
+    );
+    assert_eq!(response.status, 200, "{response:?}");
+    for gone in ["x-gone", "keep-alive", "connection"] {
+        assert_eq!(response.header(gone), None, "{response:?}");
+    }
+    assert_eq!(response.header("x-stays"), Some("1"));
+    let seen = origin.seen().remove(0);
+    for gone in ["x-private", "keep-alive", "proxy-connection", "upgrade"] {
+        assert!(seen.all(gone).is_empty(), "{gone} went on: {seen:?}");
+    }
+    assert_eq!(seen.all("te"), ["trailers"]);
+    assert_eq!(seen.all("x-public"), ["1"]);
+    assert_eq!(seen.all("host"), ["test"]);
+}
+
+#[test]
+fn what_a_client_says_of_others_counts_only_from_a_trusted_proxy() {
+    let said = "x-forwarded-for: 203.0.113.9, 10.1.1.1\r\nx-forwarded-proto: https\r\nx-request-id: mine\r\n";
+    let origin = Origin::named("o");
+    let untrusting = start(&origin, "", "");
+    untrusting.client().get("/", said);
+    let seen = origin.seen().remove(0);
+    assert_eq!(seen.all("x-forwarded-for"), ["127.0.0.1"]);
+    assert_eq!(seen.all("x-forwarded-proto"), ["http"]);
+    assert_ne!(seen.header("x-request-id"), Some("mine"));
+
+    let origin = Origin::named("o");
+    let trusting = start(&origin, "trusted_proxies = [\"127.0.0.0/8\", \"10.0.0.0/8\"]", "");
+    trusting.client().get("/", said);
+    let seen = origin.seen().remove(0);
+    assert_eq!(seen.all("x-forwarded-for").join(", "), "203.0.113.9, 10.1.1.1, 127.0.0.1");
+    assert_eq!(seen.all("x-forwarded-proto"), ["https"]);
+    assert_eq!(seen.header("x-request-id"), Some("mine"));
+}
+
+#[test]
+fn connections_are_kept_on_both_sides() {
+    let origin = Origin::named("o");
+    let running = start(&origin, "", "");
+    let mut client = running.client();
+    for n in 0..20 {
+        assert_eq!(client.get(&format!("/{n}"), "").status, 200);
+    }
+    assert_eq!(origin.seen().len(), 20);
+    assert_eq!(origin.connections(), 1);
+}
+
+#[test]
+fn a_connection_that_the_origin_will_close_is_not_kept() {
+    let origin = Origin::scripted(|_, stream| {
+        respond(stream, 200, &[("connection", "close")], b"once");
+        false
+    });
+    let running = start(&origin, "", "");
+    let mut client = running.client();
+    for n in 0..20 {
+        let response = client.get(&format!("/{n}"), "");
+        assert_eq!((response.status, response.body.as_str()), (200, "once"), "{response:?}");
+    }
+    assert_eq!(origin.connections(), 20);
+}
+
+#[test]
+fn bodies_stream_both_ways_without_waiting_for_their_end() {
+    let origin = Origin::scripted(|_, stream| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n").is_ok() && {
+            // The rest only once the client has seen the first part: it asks on another connection.
+            while !RELEASED.load(std::sync::atomic::Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+            stream.write_all(b"6\r\nsecond\r\n0\r\n\r\n").is_ok()
+        }
+    });
+    static RELEASED: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+    let running = start(&origin, "", "");
+    let mut socket = std::net::TcpStream::connect(running.web()).unwrap();
+    socket.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+    let mut got = Vec::new();
+    wait_for("the first part of the body", || {
+        let mut chunk = [0; 1024];
+        let n = std::io::Read::read(&mut socket, &mut chunk).unwrap();
+        got.extend_from_slice(&chunk[..n]);
+        got.windows(5).any(|w| w == b"first").then_some(())
+    });
+    RELEASED.store(true, std::sync::atomic::Ordering::SeqCst);
+    wait_for("the rest of the body", || {
+        let mut chunk = [0; 1024];
+        let n = std::io::Read::read(&mut socket, &mut chunk).unwrap();
+        got.extend_from_slice(&chunk[..n]);
+        got.ends_with(b"0\r\n\r\n").then_some(())
+    });
+}
+
+#[test]
+fn bodies_of_every_framing_pass_through() {
+    let big = "z".repeat(300_000);
+    let echo = Origin::scripted(|seen, stream| match seen.line.split(' ').nth(1) {
+        Some("/chunked") => {
+            let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+            let chunk = format!("{:x}\r\n", seen.body.len());
+            stream.write_all(head).is_ok()
+                && stream.write_all(chunk.as_bytes()).is_ok()
+                && stream.write_all(&seen.body).is_ok()
+                && stream.write_all(b"\r\n0\r\n\r\n").is_ok()
+        }
+        Some("/close") => {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n");
+            let _ = stream.write_all(&seen.body);
+            false
+        }
+        Some("/none") => respond(stream, 204, &[], b""),
+        _ => respond(stream, 200, &[], &seen.body),
+    });
+    let running = start(&echo, "", "");
+    for path in ["/length", "/chunked", "/close"] {
+        let mut client = running.client();
+        for _ in 0..2 {
+            let response =
+                client.ask(format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n{big}", big.len()));
+            assert_eq!(response.status, 200, "{path}");
+            assert_eq!(response.body.len(), big.len(), "{path}");
+        }
+    }
+    let mut client = running.client();
+    assert_eq!(client.get("/none", "").status, 204);
+    assert_eq!(client.get("/length", "").status, 200, "the connection is still in step after a 204");
+    let response = client.ask("HEAD /length HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert_eq!((response.status, response.body.as_str()), (200, ""));
+    assert_eq!(client.get("/length", "").status, 200, "the connection is still in step after a HEAD");
+}
+
+#[test]
+fn expect_continue_is_answered_and_http_1_0_is_served() {
+    let origin = Origin::named("o");
+    let running = start(&origin, "", "");
+    let mut client = running.client();
+    client.send("POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n").unwrap();
+    client.send("hi").unwrap();
+    assert_eq!(client.response(false).unwrap().status, 200);
+    let mut old = running.client();
+    let response = old.ask("GET / HTTP/1.0\r\n\r\n");
+    assert_eq!((response.status, response.body.as_str()), (200, "o"), "{response:?}");
+    assert!(old.closed(), "HTTP/1.0 without keep-alive ends with the response");
+}
+
+#[test]
+fn failures_of_the_origin_have_a_status_and_a_reason_of_their_own() {
+    let cases: [(&str, u16, &str, &'static [u8]); 4] = [
+        ("closes at once", 502, "upstream-reset", b""),
+        ("closes in the head", 502, "upstream-reset", b"HTTP/1.1 200 OK\r\nx: "),
+        ("talks nonsense", 502, "upstream-malformed", b"SMTP ready\r\n\r\n"),
+        ("sends a bad length", 502, "upstream-malformed", b"HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n"),
+    ];
+    for (what, status, reason, raw) in cases {
+        let origin = Origin::scripted(move |_, stream| {
+            let _ = stream.write_all(raw);
+            false
+        });
+        let running = start(&origin, "", "");
+        let response = running.client().get("/", "");
+        assert_eq!(
+            (response.status, response.header("x-witgate-error")),
+            (status, Some(reason)),
+            "{what}: {response:?}"
+        );
+    }
+    let origin = Origin::named("gone");
+    let running = start(&origin, "", "");
+    drop(origin);
+    let response = wait_for("the origin's port to be closed", || {
+        let response = running.client().get("/", "");
+        (response.status != 200).then_some(response)
+    });
+    assert_eq!((response.status, response.header("x-witgate-error")), (502, Some("connect-failure")), "{response:?}");
+}
+
+#[test]
+fn a_request_over_its_time_is_answered_504() {
+    let origin = Origin::scripted(|_, stream| {
+        // Says nothing until the proxy gives up and closes.
+        let _ = std::io::Read::read(stream, &mut [0; 16]);
+        false
+    });
+    let running = start(&origin, "", "timeout = \"200ms\"");
+    let mut client = running.client();
+    let response = client.get("/", "");
+    assert_eq!((response.status, response.header("x-witgate-error")), (504, Some("timeout")), "{response:?}");
+    assert_eq!(client.get("/", "").status, 504, "the connection goes on");
+}
+
+#[test]
+fn http_2_with_prior_knowledge_is_served() {
+    let origin = Origin::scripted(|seen, stream| {
+        respond(stream, 200, &[], format!("{} {:?}", seen.line, seen.header("cookie")).as_bytes())
+    });
+    let running = start(&origin, "", "");
+    let url = format!("http://{}/two?q=1", running.web());
+    let output = std::process::Command::new("curl")
+        .args([
+            "--silent",
+            "--http2-prior-knowledge",
+            "--write-out",
+            " %{http_version} %{http_code}",
+            "--cookie",
+            "a=1; b=2",
+            &url,
+        ])
+        .output()
+        .expect("curl is installed");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(said, "GET /two?q=1 HTTP/1.1 Some(\"a=1; b=2\") 2 200");
+    let seen = origin.seen().remove(0);
+    assert_eq!(seen.all("host"), [running.web().to_string()]);
+}
+
+#[test]
+fn an_endpoint_that_refuses_is_passed_over() {
+    let good = Origin::named("good");
+    let bad = Origin::named("bad");
+    let running = proxy::start(&format!(
+        "[[listener]]\nname = \"web\"\nlisten = \"127.0.0.1:0\"\n[[route]]\nname = \"all\"\ncluster = \"c\"\n\
+         [[cluster]]\nname = \"c\"\nbalance = \"round-robin\"\nendpoints = [{{ address = \"{}\" }}, {{ address = \"{}\" }}]\n",
+        good.address, bad.address
+    ));
+    drop(bad);
+    for n in 0..40 {
+        let response = Client::connect(running.web()).get(&format!("/{n}"), "");
+        assert_eq!(response.status, 200, "{response:?}");
+    }
+    assert!(good.seen().len() >= 38, "{}", good.seen().len());
+}
