@@ -1,9 +1,11 @@
 //! End-to-end tests by feature, in one binary so that they link once.
 
 mod drain;
+mod examples;
 #[path = "../../fixtures/mod.rs"]
 mod fixtures;
 mod framing;
 mod plugins;
 mod proxying;
+mod reference;
 mod routing;
