@@ -16,6 +16,7 @@
 
 pub mod admin;
 mod assemble;
+pub mod cli;
 mod control;
 mod drain;
 mod generation;

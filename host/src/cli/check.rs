@@ -1,0 +1,64 @@
+//! `witgate check`: the errors that `run` would give, all of them, and nothing started.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+};
+
+use witgate_core::config::Config;
+
+use super::{
+    Outcome, load,
+    show::{Paint, plural, say, warn_line},
+};
+
+/// Say everything that is wrong with a configuration file.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The configuration file
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+pub(super) fn command(arguments: &Arguments) -> Outcome {
+    let paint = Paint::stderr();
+    let parsed = load::config(&arguments.file)?;
+    for warning in &parsed.warnings {
+        warn_line(format_args!("{}", load::painted(&warning.to_string(), paint)));
+    }
+    // `run` reports such a plugin and goes on without it, so that this refuses nothing either.
+    for problem in unreadable(&parsed.config) {
+        warn_line(format_args!("{} {problem}", paint.yellow("warning:")));
+    }
+    say!("{}: fine: {}", arguments.file.display(), summary(&parsed.config));
+    Ok(())
+}
+
+fn unreadable(config: &Config) -> Vec<String> {
+    let files = config.plugins.iter().filter_map(|plugin| Some((&plugin.name, plugin.path.as_deref()?)));
+    let problem = |path: &Path| match File::open(path).and_then(|file| file.metadata()) {
+        Ok(metadata) if metadata.is_file() => None,
+        Ok(_) => Some("it is not a file".to_owned()),
+        Err(error) => Some(error.to_string()),
+    };
+    files
+        .filter_map(|(name, path)| {
+            let problem = problem(path)?;
+            Some(format!(
+                "plugin \"{name}\": {}: cannot be read: {problem}; what is stored of it, or else the native decision, \
+                 would stand in its place",
+                path.display()
+            ))
+        })
+        .collect()
+}
+
+fn summary(config: &Config) -> String {
+    let counts = [
+        plural(config.listeners.len(), "listener"),
+        plural(config.routes.len(), "route"),
+        plural(config.clusters.len(), "cluster"),
+        plural(config.plugins.len(), "plugin"),
+    ];
+    counts.join(", ")
+}

@@ -1,0 +1,57 @@
+//! `witgate run`: everything or nothing is started; the first lines on stdout say where, for scripts that chose port 0.
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::{
+    Failed, Outcome, load,
+    logging::{self, Format},
+    show::say,
+    signals,
+};
+use crate::Proxy;
+
+/// Serve traffic until SIGTERM, which drains.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The configuration file
+    #[arg(short, long, value_name = "FILE", default_value = load::DEFAULT)]
+    config: PathBuf,
+    /// How events are written to stderr; which ones, WITGATE_LOG or RUST_LOG says
+    #[arg(long, value_name = "FORMAT", value_enum, default_value = "text")]
+    log: Format,
+}
+
+/// Serves until a drain has ended, whoever began it.
+pub(super) fn command(arguments: Arguments) -> Outcome {
+    logging::start(arguments.log, "info")?;
+    let parsed = load::config(&arguments.config)?;
+    for warning in &parsed.warnings {
+        let (file, line, key) = (&warning.file, warning.line, &warning.key);
+        tracing::warn!(file, line, key, "{}", warning.message);
+    }
+    raise_file_limit();
+    let proxy = Proxy::start(parsed.config).map_err(Failed::new)?;
+    signals::watch(proxy.control()).map_err(|error| Failed::new(format!("cannot watch signals: {error}")))?;
+    for (name, address) in proxy.listeners() {
+        say!("listening {name} {address}");
+    }
+    say!("admin {}", proxy.admin());
+    // Whoever reads these lines may be gone: that is no reason not to serve.
+    let _ = io::stdout().flush();
+    proxy.wait();
+    tracing::info!("drained");
+    Ok(())
+}
+
+/// Each connection is a file descriptor, and the soft limit is often 1,024 for the sake of programs that use `select`.
+fn raise_file_limit() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_err() {
+        tracing::warn!(?current, ?maximum, "the limit on open files cannot be raised");
+    }
+}
