@@ -369,8 +369,8 @@ fn admit(
             budget: settings.budget,
             isolation: settings.isolation,
             quarantine: settings.quarantine,
-            // One a worker, and one for whoever asks off the request path.
-            instances: workers + 1,
+            // One a worker, and one each for the two that ask off the request path: the scores loop and explain.
+            instances: workers + 2,
         },
     )
 }

@@ -4,6 +4,7 @@
 
 mod demo;
 mod deny;
+mod languages;
 mod layering;
 mod plugins;
 mod run;

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::run::{self, Failed, Outcome};
 use crate::tally::{Counted, Tally};
-use crate::{deny, plugins, setup};
+use crate::{deny, languages, plugins, setup};
 
 /// What `cargo xtask test` was asked for.
 #[derive(Debug, Default, PartialEq)]
@@ -64,12 +64,11 @@ impl Tests {
             self.check("licences and dependencies", deny::command);
         }
         self.needed("plugins", || plugins::command(&plugins::Options::default()));
+        self.needed("plugins in other languages", languages::build);
         if everything {
             let lint = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
             self.check("clippy", || run::run(run::cargo().args(lint)));
         }
-        // End-to-end tests start the binary, which `cargo test` builds for its own package only.
-        self.needed("build", || run::run(run::cargo().args(["build", "--workspace", "--bins"])));
         let exclude = fast.iter().flat_map(|package| ["--exclude", package]);
         self.cargo_test("tests", ["--workspace"].into_iter().chain(exclude));
         if everything {

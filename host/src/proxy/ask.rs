@@ -74,7 +74,8 @@ impl<'a> Asker<'a> {
     ) -> Result<Option<A>, Reason> {
         let Some(asked) = asked else { return Ok(None) };
         let Some(plugin) = &asked.plugin else {
-            return Ok(None);
+            // Whoever says "reject" means that no request may pass without the plugin's word.
+            return if asked.on_error == OnError::Reject { Err(Reason::PluginFailure) } else { Ok(None) };
         };
         let began = self.record.is_some().then(Instant::now);
         let outcome = call(plugin, self.instances, self.now).and_then(|raw| {

@@ -27,7 +27,10 @@ use crate::{
     drain::Phase,
     generation::Generation,
     reason::Reason,
-    worker::{Worker, conn::Conn},
+    worker::{
+        Worker,
+        conn::{Conn, Signal},
+    },
 };
 use ask::Asker;
 use decide::Plan;
@@ -67,8 +70,13 @@ pub async fn handle(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<Incomin
             response
         }
     };
-    let last = limits.and_then(|l| l.requests_per_connection).is_some_and(|most| nth >= most);
-    finish_head(response.headers_mut(), version, last || worker.drain.phase() >= Phase::Drain);
+    let last = limits.and_then(|l| l.requests_per_connection).is_some_and(|most| nth >= most)
+        || worker.drain.phase() >= Phase::Drain;
+    if last && version == Version::HTTP_2 {
+        // HTTP/1.1 says it in the head; HTTP/2 with a GOAWAY, after which what is in flight still finishes.
+        conn.ask(Signal::Finish);
+    }
+    finish_head(response.headers_mut(), version, last);
     response
 }
 
@@ -90,6 +98,10 @@ async fn answer(
         scheme: Scheme::Http,
     };
     headers::check(&head, conn)?;
+    // The HTTP/1 parser has counted already.
+    if limits.is_some_and(|l| head.headers.len() > l.headers) {
+        return Err(Reason::HeaderTooLarge);
+    }
     let body_limit = limits.and_then(|l| l.body);
     check_length(&head.headers, body_limit)?;
     if conn.trusted

@@ -225,7 +225,10 @@ fn on_error_reject_answers_503() {
         "[[route]]\nname = \"r\"\ncluster = \"stable\"\nplugins = { router = \"bad\" }\n[[plugin]]\nname = \"bad\"\non_error = \"reject\"\n",
         &origins,
     );
-    assert_eq!(running.client().get("/", "").status, 200, "no version is live: the native decision stands");
+    let missing = running.client().get("/", "");
+    assert_eq!((missing.status, missing.header("x-witgate-error")), (503, Some("plugin-failure")), "nothing is live");
+    running.upload("bad", &Fixture::new(&["router"]).build());
+    assert_eq!(running.client().get("/", "").status, 200, "no opinion is no failure");
     running.upload("bad", &Fixture::new(&["router"]).live("route", fixtures::TRAP).build());
     let response = running.client().get("/", "");
     assert_eq!((response.status, response.header("x-witgate-error")), (503, Some("plugin-failure")), "{response:?}");
