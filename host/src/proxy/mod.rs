@@ -122,6 +122,7 @@ async fn answer(
         Plan::Reply(response) => Ok(Answer::Own(*response)),
         Plan::Forward(forward) => {
             let deadline = route.timeout.map(|t| exchange.began() + t);
+            conn.expect_end(deadline);
             let sending = attempt::forward(worker, generation, &forward, head, incoming, body_limit, exchange);
             let (head, incoming) = match attempt::within(deadline, sending).await {
                 Err(Reason::Timeout) => {

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     rc::Rc,
     task::{Context, Waker},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use http::HeaderValue;
@@ -49,6 +49,8 @@ pub struct Conn {
     since: Cell<Instant>,
     in_flight: Cell<u32>,
     requests: Cell<u64>,
+    /// When the last of the requests in flight should be over; none where one of them has no limit.
+    due: Cell<Option<Instant>>,
     signal: Cell<Signal>,
     waker: RefCell<Option<Waker>>,
     /// Bytes read since the connection was last idle: what the framing check looks at.
@@ -72,6 +74,7 @@ impl Conn {
             since: Cell::new(now),
             in_flight: Cell::new(0),
             requests: Cell::new(0),
+            due: Cell::new(None),
             signal: Cell::new(Signal::None),
             waker: RefCell::new(None),
             recent: RefCell::new(Vec::new()),
@@ -110,7 +113,24 @@ impl Conn {
         if left == 0 {
             self.phase.set(Phase::Idle);
             self.since.set(now);
+            self.due.set(None);
         }
+    }
+
+    /// Notes when a request in flight should be over.
+    pub fn expect_end(&self, due: Option<Instant>) {
+        let later = match (self.due.get(), due) {
+            (Some(a), Some(b)) => Some(a.max(b)),
+            (None, due) if self.in_flight.get() == 1 => due,
+            _ => None,
+        };
+        self.due.set(later);
+    }
+
+    /// Whether requests should have been over `grace` ago: their client has stopped reading, so that nothing asks for
+    /// the rest of the body any more, where the timeout would be noticed.
+    pub fn overdue(&self, now: Instant, grace: Duration) -> bool {
+        self.due.get().is_some_and(|due| now > due + grace)
     }
 
     /// Where the connection stands, and since when.

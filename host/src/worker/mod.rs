@@ -21,6 +21,10 @@ use crate::{
 };
 use conn::{Phase, Registry, Signal};
 
+/// How long after a route's timeout a connection is cut whose client does not read. Where the client reads, the timeout
+/// itself ends the response.
+const OVERDUE_GRACE: Duration = Duration::from_secs(1);
+
 /// What belongs to one worker.
 pub struct Worker {
     /// 0 to the number of workers less one.
@@ -111,6 +115,7 @@ impl Worker {
                     // A client that connects and says nothing gets no more time than one that is slow to say it.
                     Phase::Idle if conn.fresh() && silent > listener.limits.header_timeout => conn.ask(Signal::Kill),
                     Phase::Idle if silent > listener.limits.idle_timeout => conn.ask(Signal::Finish),
+                    Phase::Active if conn.overdue(now, OVERDUE_GRACE) => conn.ask(Signal::Kill),
                     Phase::Head if silent > listener.limits.header_timeout => conn.ask(Signal::Kill),
                     _ => {}
                 }

@@ -241,6 +241,19 @@ fn a_request_over_its_time_is_answered_504() {
 }
 
 #[test]
+fn a_client_that_stops_reading_is_cut_off_after_the_timeout() {
+    // More than the sockets' buffers hold.
+    let origin = Origin::scripted(|_, stream| respond(stream, 200, &[], &vec![b'z'; 64 << 20]));
+    let running = start(&origin, "", "timeout = \"300ms\"");
+    let mut stuck = running.client();
+    stuck.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+    wait_for("the connection to be gone from the proxy", || {
+        let metrics = witgate_tests::client::get(running.admin(), "/metrics", "").body;
+        metrics.lines().any(|l| l == "witgate_downstream_connections_active 0").then_some(())
+    });
+}
+
+#[test]
 fn http_2_with_prior_knowledge_is_served() {
     let origin = Origin::scripted(|seen, stream| {
         respond(stream, 200, &[], format!("{} {:?}", seen.line, seen.header("cookie")).as_bytes())
