@@ -67,6 +67,10 @@ pub fn key(path: &Path) -> Result<[u8; 32], SecretError> {
 pub fn text(path: &Path) -> Result<String, SecretError> {
     match fs::metadata(path) {
         Ok(metadata) => {
+            if !metadata.is_file() {
+                let problem = "it is a directory or a device, and should be a file; remove it to have one made";
+                return Err(SecretError::Content { path: path.to_owned(), problem });
+            }
             let mode = metadata.permissions().mode() & 0o7777;
             if mode & 0o077 != 0 {
                 return Err(SecretError::Open { path: path.to_owned(), mode });
@@ -96,7 +100,8 @@ pub fn read(path: &Path) -> Result<String, SecretError> {
     Ok(text.to_owned())
 }
 
-/// Makes the file whole or not at all: a crash in between leaves no half of a secret behind.
+/// Makes the file whole or not at all: a crash in between leaves no half of a secret behind. Where another process makes
+/// it at the same time, the first one's is used by both.
 fn make(path: &Path) -> Result<String, SecretError> {
     let io = |doing| move |source| SecretError::Io { path: path.to_owned(), doing, source };
     if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
@@ -117,8 +122,14 @@ fn make(path: &Path) -> Result<String, SecretError> {
         .map_err(io("cannot make it"))?;
     file.write_all(format!("{text}\n").as_bytes()).map_err(io("cannot write it"))?;
     file.sync_all().map_err(io("cannot write it"))?;
-    fs::rename(&temporary, path).map_err(io("cannot make it"))?;
-    Ok(text)
+    // Not a rename, which would put this secret over one that another process has made, read and uses since.
+    let linked = fs::hard_link(&temporary, path);
+    let _ = fs::remove_file(&temporary);
+    match linked {
+        Ok(()) => Ok(text),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => read(path),
+        Err(error) => Err(io("cannot make it")(error)),
+    }
 }
 
 #[cfg(test)]
@@ -136,6 +147,15 @@ mod tests {
     }
 
     #[test]
+    fn of_two_that_make_a_secret_at_once_both_use_the_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        let first = make(&path).unwrap();
+        assert_eq!(make(&path).unwrap(), first);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
     fn a_secret_that_others_can_read_or_that_is_broken_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("secret");
@@ -149,5 +169,7 @@ mod tests {
         fs::write(&path, " \n").unwrap();
         let error = text(&path).unwrap_err().to_string();
         assert!(error.contains("empty"), "{error}");
+        let error = text(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("is a directory"), "{error}");
     }
 }

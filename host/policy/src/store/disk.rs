@@ -26,6 +26,10 @@ pub(super) fn make_dir(dir: &Path) -> Result<(), StoreError> {
     if dir.is_dir() {
         return Ok(());
     }
+    if dir.exists() {
+        let source = io::Error::new(io::ErrorKind::NotADirectory, "there is a file of that name, not a directory");
+        return Err(StoreError::Io { path: dir.to_owned(), source });
+    }
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(at(dir))?;
     dir.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), flush_dir)
 }
