@@ -2,6 +2,7 @@
 //! and nothing here asks a question, so that a machine without a person at it can run them all.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
+mod bench;
 mod demo;
 mod deny;
 mod languages;
@@ -25,6 +26,9 @@ usage: cargo xtask COMMAND
   demo [ARG…]               build everything and run `witgate demo ARG…`
   test [--fast] [FILTER]    every check; --fast: without the crates that need hyper or wasmtime;
                             with FILTER: only the tests whose name contains it
+  bench [--quick] [OPTION…] what it costs beside nginx, into docs/performance.md; --quick: a look that writes nothing;
+                            --only PART,…: plain, policy, swap, small, decisions; --binary PATH: measure that proxy;
+                            --rounds N, --seconds N, --activations N; --no-write
   layering                  only the check of the house plan: who may import whom
   deny                      only the check of licences and dependencies against deny.toml
 
@@ -41,6 +45,7 @@ fn main() -> ExitCode {
         ("plugins", rest) => plugins::options(rest).and_then(|options| plugins::command(&options)),
         ("demo", rest) => demo::command(rest),
         ("test", rest) => test::options(rest).and_then(|options| test::command(&options)),
+        ("bench", rest) => bench::options(rest).and_then(|options| bench::command(&options)),
         ("layering", []) => layering::command(),
         ("deny", []) => deny::command(),
         ("help" | "-h" | "--help", _) => {
