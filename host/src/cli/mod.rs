@@ -3,6 +3,7 @@
 
 mod check;
 mod client;
+mod demo;
 mod drain;
 mod explain;
 mod load;
@@ -40,6 +41,8 @@ enum Command {
     Check(check::Arguments),
     /// Say what the running proxy would do with a request, without sending it anywhere
     Explain(explain::Arguments),
+    /// Watch four plugins decide about real traffic, and one of them being swapped under load
+    Demo(demo::Arguments),
     /// Upload, list, activate, roll back and inspect plugins
     #[command(subcommand)]
     Plugin(plugin::Command),
@@ -53,6 +56,7 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::command(arguments),
         Command::Check(arguments) => check::command(&arguments),
         Command::Explain(arguments) => explain::command(&arguments),
+        Command::Demo(arguments) => demo::command(&arguments),
         Command::Plugin(command) => plugin::command(command),
         Command::Drain(arguments) => drain::command(&arguments),
     };
@@ -121,6 +125,8 @@ mod tests {
         check("explain -c a.toml -X GET -H a:b http://localhost/", true);
         check("explain", false);
         check("explain -H nonsense http://localhost/", false);
+        check("demo --plugins target/plugins --users 1000 --stay", true);
+        check("demo --users 0", false);
         check("plugin push a.wasm --name canary --activate", true);
         check("plugin push a.wasm", false);
         check("plugin list -c a.toml", true);
