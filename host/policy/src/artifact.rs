@@ -25,6 +25,8 @@ const CACHED: usize = 64;
 const MAGIC: &[u8; 8] = b"witgate1";
 const TAG: usize = 32;
 const KEY: usize = 32;
+/// Ends the name of an artefact that is being written.
+const UNFINISHED: &str = "tmp";
 /// What to do, for every refusal that means "this is not a plugin".
 const HINT: &str = "build the plugin with witgate-sdk for wasm32-unknown-unknown or wasm32-wasip2";
 
@@ -120,10 +122,11 @@ pub struct CacheOptions {
 }
 
 impl CacheOptions {
-    /// The cache of a state directory: `cache/`, with the key in `artifact.key`, which is made (mode 0600) at first.
+    /// The cache of a state directory: `cache/`, with the key in `artifact.key`, which is made (mode 0600) at first, and
+    /// where it is damaged: nothing hangs on it but artefacts, which are compiled anew then.
     ///
     /// # Errors
-    /// Where the key cannot be read or written, has the wrong length, or is readable by others.
+    /// Where the key cannot be read or written, or is readable by others.
     pub fn open(state_dir: &Path) -> io::Result<Self> {
         let path = state_dir.join("artifact.key");
         let key = match fs::read(&path) {
@@ -136,12 +139,13 @@ impl CacheOptions {
                         state_dir.join("cache").display()
                     )));
                 }
-                bytes.try_into().map_err(|_| {
-                    io::Error::other(format!(
-                        "{} is not {KEY} bytes long: delete it and a new one is made",
-                        path.display()
-                    ))
-                })?
+                match bytes.try_into() {
+                    Ok(key) => key,
+                    Err(_) => {
+                        warn!(path = %path.display(), "the key is not {KEY} bytes long; a new one is made");
+                        new_key(&path)?
+                    }
+                }
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => new_key(&path)?,
             Err(e) => return Err(io::Error::new(e.kind(), format!("{}: {e}", path.display()))),
@@ -159,7 +163,12 @@ impl std::fmt::Debug for CacheOptions {
 fn new_key(path: &Path) -> io::Result<[u8; KEY]> {
     let mut key = [0; KEY];
     getrandom::fill(&mut key).map_err(|e| io::Error::other(e.to_string()))?;
-    write_new(path, &[&key]).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;
+    // Never in place: a process that is killed here must not leave half a key.
+    let unfinished = path.with_extension("key.tmp");
+    let _ = fs::remove_file(&unfinished);
+    write_new(&unfinished, &[&key])
+        .and_then(|()| fs::rename(&unfinished, path))
+        .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;
     Ok(key)
 }
 
@@ -173,6 +182,7 @@ impl Cache {
     pub(crate) fn new(options: CacheOptions, engine: &wasmtime::Engine) -> Self {
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
+        remove_unfinished(&options.dir);
         Self { options, compatibility: hasher.finish() }
     }
 
@@ -204,7 +214,7 @@ impl Cache {
         let written = component.serialize().map_err(|e| io::Error::other(format!("{e:#}"))).and_then(|code| {
             fs::create_dir_all(&self.options.dir)?;
             let tag = self.mac(sha256, &code).finalize().into_bytes();
-            let unfinished = path.with_extension(format!("{}.tmp", std::process::id()));
+            let unfinished = path.with_extension(format!("{}.{UNFINISHED}", std::process::id()));
             // A leftover of a process that was killed, which had the same id.
             let _ = fs::remove_file(&unfinished);
             write_new(&unfinished, &[MAGIC, &tag, &code])?;
@@ -239,6 +249,16 @@ impl Cache {
             .collect();
         files.sort_unstable();
         for (_, path) in files.iter().take(files.len().saturating_sub(CACHED)) {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Removes what processes that were killed had not finished. One that another process is at costs that one a warning.
+fn remove_unfinished(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.extension().is_some_and(|extension| extension == UNFINISHED) {
             let _ = fs::remove_file(path);
         }
     }

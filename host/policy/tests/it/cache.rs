@@ -82,9 +82,30 @@ fn a_key_that_others_can_read_is_no_key() {
     let error = CacheOptions::open(dir.path()).expect_err("refused").to_string();
     assert!(error.contains("can be read by others") && error.contains("chmod 600"), "{error}");
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("settable");
-    fs::write(&key, b"short").expect("writable");
-    let error = CacheOptions::open(dir.path()).expect_err("refused").to_string();
-    assert!(error.contains("is not 32 bytes long"), "{error}");
+}
+
+#[test]
+fn a_key_that_is_damaged_is_made_anew() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for damaged in [&b""[..], b"short", &[7; 33]] {
+        let first = CacheOptions::open(dir.path()).expect("made").key;
+        fs::write(dir.path().join("artifact.key"), damaged).expect("writable");
+        let second = CacheOptions::open(dir.path()).expect("made anew").key;
+        assert_ne!(first, second);
+        assert_eq!(CacheOptions::open(dir.path()).expect("kept").key, second);
+    }
+    assert_eq!(fs::read_dir(dir.path()).expect("readable").count(), 1, "nothing but the key is left");
+}
+
+#[test]
+fn unfinished_artefacts_of_killed_processes_are_removed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let module = Fixture::new(&["splitter"]).build();
+    assert!(load(dir.path(), &module));
+    let kept = artefact(dir.path());
+    fs::write(kept.with_extension("1234.tmp"), b"half").expect("writable");
+    assert!(!load(dir.path(), &module), "the finished one is used");
+    assert_eq!(artefact(dir.path()), kept, "and is alone");
 }
 
 #[test]
