@@ -185,13 +185,21 @@ mod tests {
         let file = dir.path().join("w.toml");
         let connect = Connect { config: Some(file.clone()) };
         let env = [("WITGATE_ADMIN", "h:1"), ("WITGATE_TOKEN", "other")];
-        std::fs::write(&file, "[admin]\nlisten = \"0.0.0.0:7\"\n").unwrap();
+        let write = |admin: &str| {
+            let listener = "[[listener]]\nname = \"web\"\nlisten = \"127.0.0.1:0\"\n";
+            std::fs::write(&file, format!("[admin]\nlisten = \"{admin}\"\n{listener}")).unwrap();
+        };
+        write("0.0.0.0:7");
         check(&connect, &env, Err("admin.token"));
-        let mut token =
-            std::fs::File::options().create(true).write(true).mode(0o600).open(dir.path().join("admin.token"));
+        let mut token = std::fs::File::options()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(dir.path().join("admin.token"));
         writeln!(token.as_mut().unwrap(), "secret").unwrap();
         check(&connect, &env, Ok(("127.0.0.1:7", "secret")));
-        std::fs::write(&file, "[admin]\nlisten = \"127.0.0.1:0\"\n").unwrap();
+        write("127.0.0.1:0");
         check(&connect, &env, Err("chosen at the start"));
     }
 }
