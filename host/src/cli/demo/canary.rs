@@ -23,6 +23,7 @@ pub(super) fn show(world: &World, report: &mut Report, users: u32) -> Outcome {
     );
     let first = visit(world, report, users, None)?;
     let second = visit(world, report, users, None)?;
+    world.on()?;
     let mut table = Table::new(&["cluster", ">configured", ">got", ">users", ""]).indent(3);
     let mut off: f64 = 0.0;
     for (choice, (cluster, configured)) in (0_u8..).zip(CHOICES) {

@@ -50,18 +50,20 @@ pub(super) fn show(world: &World, report: &Report, stay: bool) {
         return;
     }
     let (web, admin, token) = (world.web, world.proxy.admin(), world.token.display());
+    let jar = world.token.with_file_name("cookies");
+    let jar = jar.display();
     say!();
     say!("{}", paint.bold("It keeps serving until Ctrl-C. From another terminal:"));
     let parts: [(&str, &[String]); 3] = [
         (
             "Send requests",
             &[
-                format!("curl -i -H 'cookie: uid=ada' http://{web}/shop/"),
-                format!("curl -H 'cookie: uid=ada' -H 'x-canary: 1' http://{web}/shop/"),
-                format!("curl -i -H 'Host: acme.example.com' http://{web}/api/"),
-                format!("curl -i http://{web}/api/internal/"),
-                format!("curl -i -c /tmp/jar -b /tmp/jar http://{web}/cart/      # again and again: one endpoint"),
-                format!("curl http://{web}/app/"),
+                format!("curl -si -H 'cookie: uid=ada' http://{web}/shop/"),
+                format!("curl -s -H 'cookie: uid=ada' -H 'x-canary: 1' http://{web}/shop/"),
+                format!("curl -si -H 'Host: acme.example.com' http://{web}/api/"),
+                format!("curl -si http://{web}/api/internal/"),
+                format!("curl -s -c {jar} -b {jar} http://{web}/cart/   # again and again: one endpoint"),
+                format!("curl -s http://{web}/app/"),
             ],
         ),
         (
@@ -77,7 +79,7 @@ pub(super) fn show(world: &World, report: &Report, stay: bool) {
         (
             "Look inside",
             &[
-                format!("curl -s http://{admin}/metrics | grep plugin"),
+                format!("curl -s http://{admin}/metrics | grep plugin_calls"),
                 format!("curl -s -H \"Authorization: Bearer $(cat {token})\" http://{admin}/v1/clusters"),
                 format!("cat {}", world.config.display()),
             ],

@@ -34,6 +34,7 @@ pub(super) fn show(world: &World, report: &mut Report) -> Outcome {
     let flow = Flow::start(world.web, CONNECTIONS, Ask::new("/search/"), endpoint)?;
     thread::sleep(RUN);
     let records = flow.stop()?;
+    world.on()?;
     let Some(start) = records.first().map(|record| record.began) else {
         report.claim(false, "no request was made");
         return Ok(());

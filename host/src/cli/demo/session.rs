@@ -51,6 +51,7 @@ pub(super) fn show(world: &World, report: &mut Report) -> Outcome {
         strayed += u64::from(answer.origin() != home);
         issued_again += u64::from(!answer.header("set-cookie").is_empty());
     })?;
+    world.on()?;
     let mut homes: BTreeMap<&str, u64> = BTreeMap::new();
     memories.iter().flatten().for_each(|(_, home)| *homes.entry(home).or_default() += 1);
     let mut table = Table::new(&["endpoint", ">clients", ">share", ""]).indent(3);

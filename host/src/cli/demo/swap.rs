@@ -51,6 +51,7 @@ pub(super) fn show(world: &World, report: &mut Report) -> Outcome {
     let swaps = swaps(world);
     // Whatever came of it, the clients are to be stopped.
     let records = flow.stop()?;
+    world.on()?;
     let swaps = swaps?;
     let lives = table(report, &swaps, &records);
     phases(report, &swaps, &records);
@@ -210,4 +211,31 @@ fn claims(report: &mut Report, lives: &[Life], records: &[Record]) {
         mixed == 0,
         format_args!("{} of {} answers were of no version or of both", count(mixed), count(records.len() as u64)),
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a life comes to of requests given as (began, ended, version), in milliseconds; it lasts from 10 to 30.
+    #[track_caller]
+    fn check(requests: &[(u64, u64, u8)], want: (u64, Option<u64>, [u64; 2], Option<u64>)) {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let record = |&(began, ended, version)| Record { began: at(began), ended: at(ended), outcome: Ok(version) };
+        let records: Vec<Record> = requests.iter().map(record).collect();
+        let life = Life::of(&Swap { to: 1, asked: at(5), answered: at(10) }, at(30), &records);
+        let ms = |time: Option<Duration>| time.map(|time| time.as_millis() as u64);
+        assert_eq!((life.in_flight, ms(life.first), life.by_version, ms(life.stale)), want, "{requests:?}");
+    }
+
+    #[test]
+    fn lives() {
+        check(&[], (0, None, [0, 0], None));
+        // In flight at the answer: either version is right, and neither counts.
+        check(&[(9, 12, 0), (9, 13, 1)], (2, None, [0, 0], None));
+        check(&[(12, 15, 1), (11, 16, 1)], (0, Some(5), [0, 2], None));
+        check(&[(12, 15, 1), (14, 16, 0), (29, 31, 0)], (0, Some(5), [1, 1], Some(4)));
+        check(&[(12, 15, MIXED)], (0, None, [0, 0], Some(2)));
+    }
 }

@@ -96,6 +96,7 @@ pub(super) fn show(world: &World, report: &mut Report) -> Outcome {
         let told = if told.is_empty() { report.paint.dim("(removed)") } else { told };
         table.row([case.says, &status.to_string(), &origin, &told]);
     }
+    world.on()?;
     report.table(&table);
     let all = TIMES * CASES.len() as u32;
     report.claim(

@@ -175,7 +175,7 @@ mod tests {
         let text = configuration(&Origins::start().unwrap());
         assert!(!text.contains(":0\" }"), "an origin is missing:\n{text}");
         let parsed = config::parse(&text, "demo.toml", Path::new("."));
-        let warnings = parsed.map(|parsed| parsed.warnings.len()).map_err(|diagnostics| diagnostics.to_string());
+        let warnings = parsed.map(|parsed| parsed.warnings.count()).map_err(|diagnostics| diagnostics.to_string());
         assert_eq!(warnings, Ok(0));
     }
 
