@@ -236,20 +236,23 @@ mod tests {
             "picked": { "address": "10.0.0.1:80", "by": "balance" },
         });
         let page = page(&wanted, &answer, Paint::off());
+        // How wide a column is depends on what else is in it.
+        let squeezed: Vec<&str> = page.split_whitespace().collect();
+        let squeezed = squeezed.join(" ");
         for part in [
             "GET shop.example/a",
-            "shop  (listener web, generation 3)",
-            "canary v2  1 (canary)",
+            "shop (listener web, generation 3)",
+            "canary v2 1 (canary)",
             "800 ns",
-            "tenant (not live)  native, in its place: quarantined",
-            "sets       x-tenant: acme",
-            "removes    x-debug",
-            "→  10.0.0.1:80  active",
+            "tenant (not live) native, in its place: quarantined",
+            "sets x-tenant: acme",
+            "removes x-debug",
+            "→ 10.0.0.1:80 active",
             "100.0 %",
             "1.50 ms",
-            "→ 10.0.0.1:80  (cluster canary, by balance)",
+            "→ 10.0.0.1:80 (cluster canary, by balance)",
         ] {
-            assert!(page.contains(part), "{part:?} is not in\n{page}");
+            assert!(squeezed.contains(part), "{part:?} is not in\n{page}");
         }
     }
 
