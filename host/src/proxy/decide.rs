@@ -46,7 +46,12 @@ pub fn plan<'g>(
     let cluster = match ask::router(asker, route, generation, head)? {
         RouteAction::Respond { status, headers, body } => {
             let mut response = reply(status, None, Bytes::from(body));
-            response.headers_mut().extend(headers);
+            if headers.iter().any(|(name, _)| name == header::CONTENT_TYPE) {
+                response.headers_mut().remove(header::CONTENT_TYPE);
+            }
+            for (name, value) in headers {
+                response.headers_mut().append(name, value);
+            }
             return Ok((route, Plan::Reply(Box::new(response))));
         }
         RouteAction::Cluster(cluster) => cluster,

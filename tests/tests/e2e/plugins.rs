@@ -88,7 +88,9 @@ fn the_shipped_plugins_decide_and_without_them_the_native_answers_stand() {
     assert_eq!(bucket(&client.get("/", "x-canary: 0\r\ncookie: uid=u1\r\n").body), "stable");
     assert_eq!(bucket(&client.get("/", "x-org: acme\r\n").body), "acme");
     assert_eq!(origins["acme"][0].seen()[0].all("x-tenant"), ["acme"]);
-    assert_eq!(client.get("/admin/x", "").status, 403);
+    let denied = client.get("/admin/x", "");
+    assert_eq!(denied.status, 403);
+    assert_eq!(denied.headers.iter().filter(|(name, _)| name == "content-type").count(), 1, "{denied:?}");
     let moved = client.ask("GET /a?b=1 HTTP/1.1\r\nhost: old.test\r\n\r\n");
     assert_eq!((moved.status, moved.header("location")), (308, Some("https://new.test/a?b=1")), "{moved:?}");
 
