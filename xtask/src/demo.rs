@@ -7,8 +7,7 @@ use crate::run::{self, Outcome};
 
 /// `arguments` go to `witgate demo` as they are.
 pub(crate) fn command(arguments: &[String]) -> Outcome {
-    // Two versions of one plugin, for the swap.
-    plugins::command(&plugins::Options { examples: vec!["blue".to_string(), "green".to_string()] })?;
+    plugins::command(&plugins::Options::for_demo())?;
     println!("building the proxy as users get it: the first time, link-time optimisation takes some minutes");
     run::run(run::cargo().args(["build", "--release", "--package", "witgate", "--bin", "witgate"]))?;
     let mut demo = Command::new(run::target_dir().join("release/witgate"));

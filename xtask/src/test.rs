@@ -63,7 +63,7 @@ impl Tests {
         if everything {
             self.check("licences and dependencies", deny::command);
         }
-        self.needed("plugins", || plugins::command(&plugins::Options::default()));
+        self.needed("plugins", || plugins::command(&plugins::Options::for_demo()));
         self.needed("plugins in other languages", languages::build);
         if everything {
             let lint = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];

@@ -3,6 +3,7 @@
 
 mod commands;
 mod crash;
+mod demo;
 #[path = "../../../tests/fixtures/mod.rs"]
 mod fixtures;
 mod hostile;
