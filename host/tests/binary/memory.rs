@@ -12,6 +12,8 @@ fn one_worker_with_the_four_shipped_plugins_is_small() {
     let origin = Origin::named("origin");
     let plugins: String = ["canary", "tenant", "session", "latency"]
         .map(|name| {
+            // Says how to build it where it is not there.
+            let _ = witgate_tests::plugin(name);
             let path = witgate_tests::root().join("target/plugins").join(format!("{name}.wasm"));
             format!("[[plugin]]\nname = \"{name}\"\npath = \"{}\"\n", path.display())
         })
