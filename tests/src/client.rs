@@ -48,10 +48,18 @@ impl Client {
     /// # Panics
     /// When nobody listens.
     pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap_or_else(|error| panic!("connect {address}: {error}"));
-        stream.set_read_timeout(Some(PATIENCE)).expect("a socket takes a timeout");
-        stream.set_nodelay(true).expect("a socket takes nodelay");
-        Self { stream, buffer: Vec::new() }
+        Self::try_connect(address).unwrap_or_else(|error| panic!("connect {address}: {error}"))
+    }
+
+    /// Connects, if somebody listens.
+    ///
+    /// # Errors
+    /// Nobody does.
+    pub fn try_connect(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, buffer: Vec::new() })
     }
 
     /// Sends bytes as they are.

@@ -73,9 +73,7 @@ fn load(web: SocketAddr, clients: usize) -> (Vec<thread::JoinHandle<usize>>, Arc
     let one = |asked: Arc<AtomicUsize>| {
         move || {
             let mut whole = 0;
-            while let Ok(stream) = TcpStream::connect(web) {
-                drop(stream);
-                let mut client = Client::connect(web);
+            while let Ok(mut client) = Client::try_connect(web) {
                 while client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").is_ok() {
                     match client.response(false) {
                         Ok(response) => assert_eq!((response.status, response.body.as_str()), (200, "whole")),
