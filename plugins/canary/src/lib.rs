@@ -22,6 +22,8 @@ use witgate_sdk::prelude::*;
 /// The plugin.
 pub struct Canary {
     config: Config,
+    /// The hash of the salt, which every user's goes on from.
+    salted: u64,
 }
 
 /// Its configuration; the module says what each key means.
@@ -67,7 +69,9 @@ impl Plugin for Canary {
         fields.declare_all(&config.by);
         config.force.header.iter().for_each(|name| _ = fields.header(name));
         config.force.cookie.iter().for_each(|name| _ = fields.cookie(name));
-        Ok(Canary { config })
+        // The zero byte keeps salt "a" with key "bc" apart from salt "ab" with key "c".
+        let salted = fnv1a(fnv1a(0xcbf2_9ce4_8422_2325, config.salt.as_bytes()), &[0]);
+        Ok(Canary { config, salted })
     }
 }
 
@@ -100,10 +104,13 @@ impl Canary {
     }
 
     fn user(&self, key: &str) -> u64 {
-        // The zero byte keeps salt "a" with key "bc" apart from salt "ab" with key "c".
-        let bytes = self.config.salt.bytes().chain([0]).chain(key.bytes());
-        fmix64(bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)))
+        fmix64(fnv1a(self.salted, key.as_bytes()))
     }
+}
+
+/// FNV-1a over more bytes.
+fn fnv1a(hash: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(hash, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// Whether a request asks in (true) or out (false) of the canary; anything else is no wish.

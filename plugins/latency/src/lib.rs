@@ -25,20 +25,18 @@
 //! best one gets the request, so that the load of the moment already damps. As the best always wins, a share `floor` of
 //! the picks is left to chance instead (load still counts), so that an endpoint that was slow once is measured again.
 
-use core::hash::{BuildHasherDefault, Hasher};
+mod history;
+
 use core::time::Duration;
-use std::collections::HashMap;
 
+use history::History;
 use witgate_sdk::prelude::*;
-
-/// How long the score of an endpoint that is not asked about any more is kept, at least.
-const KEPT: Duration = Duration::from_secs(60);
 
 /// The plugin.
 pub struct Latency {
     config: Config,
-    /// Score and time of the last [`Scorer::weigh`], by endpoint id.
-    scores: HashMap<u64, (f32, Duration), BuildHasherDefault<IdHasher>>,
+    /// The scores of the last [`Scorer::weigh`], as they were before the floor.
+    history: History,
 }
 
 /// Its configuration; the module says what each key means.
@@ -73,21 +71,27 @@ impl Plugin for Latency {
         if !(0.001..=1.0).contains(&config.floor) {
             return Err(format!("floor: {} is not between 0.001 and 1", config.floor));
         }
-        Ok(Latency { config, scores: HashMap::default() })
+        Ok(Latency { config, history: History::default() })
     }
 }
 
 impl Scorer for Latency {
     fn weigh(&mut self, now: Duration, endpoints: &Endpoints) -> Vec<f32> {
+        let Latency { config, history } = self;
         let median = median_latency(endpoints);
         let mean_load = endpoints.iter().map(load).sum::<f32>() / endpoints.len().max(1) as f32;
+        let mut decay = Decay::over(config.smooth);
         let mut scores = endpoints.scores(|endpoint| {
             let relief = (1.0 + mean_load) / (1.0 + load(endpoint));
-            self.smoothed(endpoint.id, now, self.config.merit(endpoint, median) * power(relief, self.config.load))
+            let raw = config.bounded(config.merit(endpoint, median) * power(relief, config.load));
+            let past = history.of(endpoint.id, now, raw);
+            past.score = raw + (past.score - raw) * decay.after(now.saturating_sub(past.at));
+            past.at = now;
+            past.score
         });
-        self.remember(now, endpoints, &scores);
-        let least = self.config.floor * scores.iter().copied().fold(0.0, f32::max);
-        scores.iter_mut().for_each(|score| *score = score.max(least));
+        history.forget(now, endpoints.len());
+        let least = config.floor * scores.iter().copied().fold(0.0, at_least);
+        scores.iter_mut().for_each(|score| *score = at_least(*score, least));
         scores
     }
 
@@ -102,34 +106,46 @@ impl Scorer for Latency {
     }
 }
 
-impl Latency {
-    fn smoothed(&self, id: u64, now: Duration, raw: f32) -> f32 {
-        // `max` first: it also turns what is not a number into the floor.
-        let raw = raw.max(self.config.floor).min(1.0 / self.config.floor);
-        let Some((score, at)) = self.scores.get(&id) else { return raw };
-        if self.config.smooth.is_zero() {
-            return raw;
-        }
-        let passed = now.saturating_sub(*at).as_secs_f32() / self.config.smooth.as_secs_f32();
-        raw + (score - raw) * (-passed).exp()
-    }
-
-    fn remember(&mut self, now: Duration, endpoints: &Endpoints, scores: &[f32]) {
-        self.scores.extend(endpoints.id.iter().zip(scores).map(|(&id, &score)| (id, (score, now))));
-        // One instance may weigh several clusters in turn, so what this one lacks is not gone yet.
-        if self.scores.len() > 2 * endpoints.len() + 1024 {
-            self.scores.retain(|_, (_, at)| now.saturating_sub(*at) < KEPT);
-        }
-    }
-}
-
 impl Config {
     /// What an endpoint is worth before its load is looked at.
     fn merit(&self, endpoint: Endpoint, median: f32) -> f32 {
         let measured = endpoint.latency_ms > 0.0;
         let speed = if measured { power(median / endpoint.latency_ms, self.speed) } else { 1.0 };
-        (speed * power(endpoint.success_rate, self.success)).max(self.floor * self.floor)
+        at_least(speed * power(endpoint.success_rate, self.success), self.floor * self.floor)
     }
+
+    fn bounded(&self, raw: f32) -> f32 {
+        let (raw, most) = (at_least(raw, self.floor), 1.0 / self.floor);
+        if raw < most { raw } else { most }
+    }
+}
+
+/// How much of an old score is left: `exp(−passed ÷ smooth)`. Worked out anew only where another time has passed, since
+/// the endpoints of a cluster were all asked about in the same calls.
+struct Decay {
+    smooth: Duration,
+    passed: Duration,
+    left: f32,
+}
+
+impl Decay {
+    fn over(smooth: Duration) -> Self {
+        // At the same time as before the old score stands, unless nothing is to be smoothed.
+        Decay { smooth, passed: Duration::ZERO, left: if smooth.is_zero() { 0.0 } else { 1.0 } }
+    }
+
+    fn after(&mut self, passed: Duration) -> f32 {
+        if passed != self.passed && !self.smooth.is_zero() {
+            self.passed = passed;
+            self.left = (-passed.as_secs_f32() / self.smooth.as_secs_f32()).exp();
+        }
+        self.left
+    }
+}
+
+/// The larger one; `least` where `value` is not a number. Wasm has no instruction for `f32::max`, which is a call there.
+fn at_least(value: f32, least: f32) -> f32 {
+    if value > least { value } else { least }
 }
 
 fn load(endpoint: Endpoint) -> f32 {
@@ -138,37 +154,27 @@ fn load(endpoint: Endpoint) -> f32 {
 
 /// The median of those that were measured; 1 where none was, when it is not used either.
 fn median_latency(endpoints: &Endpoints) -> f32 {
-    let mut measured: Vec<f32> = endpoints.latency_ms.iter().copied().filter(|latency| *latency > 0.0).collect();
+    // Positive numbers are in the order of their bits, and integers are quicker to compare.
+    let measured = endpoints.latency_ms.iter().filter(|latency| **latency > 0.0);
+    let mut measured: Vec<u32> = measured.map(|latency| latency.to_bits()).collect();
     let middle = measured.len() / 2;
-    if measured.is_empty() { 1.0 } else { *measured.select_nth_unstable_by(middle, f32::total_cmp).1 }
+    if measured.is_empty() { 1.0 } else { f32::from_bits(*measured.select_nth_unstable(middle).1) }
 }
 
 /// `base^exponent`, without the cost of `powf` in the usual cases: a cluster may have 10,000 endpoints.
 fn power(base: f32, exponent: f32) -> f32 {
-    if exponent == 1.0 || base == 1.0 { base } else { base.powf(exponent) }
+    if exponent == 1.0 || base == 1.0 {
+        base
+    } else if exponent == exponent.trunc() {
+        base.powi(exponent as i32)
+    } else {
+        base.powf(exponent)
+    }
 }
 
 /// A random number of [0, 1), in the 24 bits that an `f32` holds exactly.
 fn chance() -> f32 {
     (witgate_sdk::random() >> 40) as f32 / (1 << 24) as f32
-}
-
-/// Endpoint ids are hashes already.
-#[derive(Default)]
-struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
-    }
-
-    fn write_u64(&mut self, id: u64) {
-        self.0 = id;
-    }
 }
 
 export!(Latency: scorer);

@@ -113,6 +113,27 @@ fn clusters_weighed_in_turn_do_not_forget_each_other() {
 /// Three servers, each an M/M/1 queue (latency = 1 ÷ (capacity − rate)), one of a quarter of the others' capacity; the
 /// latency that is reported lags by a moving average of 10 s, as the host's does.
 #[test]
+fn a_score_goes_with_its_endpoint_whatever_the_order() {
+    let (mut ordered, mut shuffled) = (latency(json!({})), latency(json!({})));
+    // Endpoints leave, come back within the minute that scores are kept, and after it.
+    for (step, (count, wait)) in
+        [(5, 1), (3_000, 1), (7, 10), (3_000, 1), (9, 70), (9, 1), (3_000, 1)].iter().enumerate()
+    {
+        advance(Duration::from_secs(*wait));
+        let row = |id: u64| Endpoint { id, latency_ms: 1.0 + ((id + step as u64) % 9) as f32, ..Endpoint::default() };
+        let scores = ordered.weigh(&(0..*count).map(row).collect());
+        // A stride that shares no factor with any of the counts visits each endpoint once.
+        let place = |n: u64| (n * 11 + 4) % count;
+        let others = shuffled.weigh(&(0..*count).map(|n| row(place(n))).collect());
+        for (n, other) in (0..*count).zip(others) {
+            let score = scores[place(n) as usize];
+            let close = (score - other).abs() < 1e-4 * score;
+            assert!(close, "step {step}, endpoint {}: {score} in order, {other} shuffled", place(n));
+        }
+    }
+}
+
+#[test]
 fn shares_come_to_rest_and_overload_nobody() {
     const STEP: f32 = 0.1;
     let capacity = [100.0_f32, 100.0, 25.0];
