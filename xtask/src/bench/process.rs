@@ -77,7 +77,7 @@ impl Process {
     }
 
     /// CPU time it has used so far in all of its threads: user and kernel, in clock ticks.
-    pub(super) fn cpu_ticks(&self) -> Result<Cpu, Failed> {
+    fn cpu_ticks(&self) -> Result<Cpu, Failed> {
         let file = format!("/proc/{}/stat", self.child.id());
         let stat = fs::read_to_string(file).unwrap_or_default();
         cpu_of_stat(&stat).ok_or_else(|| self.failed("is gone"))
@@ -137,9 +137,42 @@ fn is_session_leader(id: u32) -> bool {
 
 /// CPU time in clock ticks.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Cpu {
-    pub(super) user: u64,
-    pub(super) kernel: u64,
+struct Cpu {
+    user: u64,
+    kernel: u64,
+}
+
+/// What a process and everything else take of the proxy's core, from here on.
+pub(super) struct Usage<'p> {
+    process: &'p Process,
+    cpu: Cpu,
+    core: u64,
+    since: Instant,
+}
+
+/// The answer, in seconds of CPU time and shares of the core.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Used {
+    pub(super) user: f64,
+    pub(super) kernel: f64,
+    pub(super) busy: f64,
+    pub(super) others: f64,
+}
+
+impl<'p> Usage<'p> {
+    pub(super) fn of(process: &'p Process) -> Result<Usage<'p>, Failed> {
+        Ok(Usage { process, cpu: process.cpu_ticks()?, core: core_busy_ticks(PROXY_CORE), since: Instant::now() })
+    }
+
+    pub(super) fn until_now(&self) -> Result<Used, Failed> {
+        let (cpu, core, wall) = (self.process.cpu_ticks()?, core_busy_ticks(PROXY_CORE), self.since.elapsed());
+        let second = ticks_per_second()?;
+        let seconds = |before: u64, after: u64| after.saturating_sub(before) as f64 / second;
+        let (user, kernel) = (seconds(self.cpu.user, cpu.user), seconds(self.cpu.kernel, cpu.kernel));
+        let busy = (user + kernel) / wall.as_secs_f64();
+        let others = (seconds(self.core, core) / wall.as_secs_f64() - busy).max(0.0);
+        Ok(Used { user, kernel, busy, others })
+    }
 }
 
 /// utime and stime of /proc/PID/stat (proc(5)): the 14th and 15th field, counted from behind the name, which may hold
@@ -151,7 +184,7 @@ fn cpu_of_stat(stat: &str) -> Option<Cpu> {
 }
 
 /// Clock ticks that a core has been busy so far, whoever used it.
-pub(super) fn core_busy_ticks(core: usize) -> u64 {
+fn core_busy_ticks(core: usize) -> u64 {
     busy_of_stat(&fs::read_to_string("/proc/stat").unwrap_or_default(), core).unwrap_or(0)
 }
 
@@ -164,7 +197,7 @@ fn busy_of_stat(stat: &str, core: usize) -> Option<u64> {
 }
 
 /// Clock ticks a second, which /proc counts in.
-pub(super) fn ticks_per_second() -> Result<f64, Failed> {
+fn ticks_per_second() -> Result<f64, Failed> {
     let printed = run::output(Command::new("getconf").arg("CLK_TCK"))?;
     printed.trim().parse().map_err(|_| Failed::new(format!("getconf CLK_TCK: {printed}")))
 }

@@ -68,6 +68,7 @@ pub(super) fn swaps(swaps: &Swaps) -> String {
 | p99 in the second before an activation | {:.2} ms (slowest {:.1} ms) |
 | p99 in the second around it | {:.2} ms (slowest {:.1} ms) |
 | around ÷ before, median of the activations | **{:.2}** |
+| others on the proxy's core | {:.0} % |
 ",
         swaps.activations,
         swaps.load.requests,
@@ -82,6 +83,7 @@ pub(super) fn swaps(swaps: &Swaps) -> String {
         swaps.around_p99,
         swaps.around_max,
         swaps.ratio,
+        swaps.others * 100.0,
     )
 }
 

@@ -1,18 +1,17 @@
 //! A scenario in interleaved rounds: every target once a round, each freshly started, the order reversed every other round.
 //! Ratios are taken within a round, so that a machine that drifts drifts for both.
 
-use std::time::Instant;
-
 use super::load;
-use super::process::{self, PROXY_CORE};
+use super::process::Usage;
 use super::stats::median;
 use super::targets::{self, Scenario, Site, Target};
 use crate::run::Failed;
 
 /// Load before the measured one: connections are made, caches and branch predictors warm.
 const WARM_UP: u32 = 1;
-/// A run in which others took more of the proxy's core than this is done once more.
-const NOISE: f64 = 0.10;
+/// A run in which others took more of the proxy's core than this is done once more. Some is the kernel's own: interrupts and
+/// loopback work that it charges to nobody.
+const NOISE: f64 = 0.15;
 
 /// How often and how long.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -72,7 +71,6 @@ pub(super) fn find<'m>(all: &'m [Measured], name: &str) -> Option<&'m Measured> 
 
 /// Runs all rounds, and says each run's figures as they come.
 pub(super) fn measure(site: &Site, scenario: &Scenario, effort: Effort) -> Result<Vec<Measured>, Failed> {
-    let ticks = process::ticks_per_second()?;
     let new = |target: &Target| Measured { name: target.name, runs: Vec::new() };
     let mut all: Vec<Measured> = scenario.targets.iter().map(new).collect();
     for round in 0..effort.rounds {
@@ -82,10 +80,10 @@ pub(super) fn measure(site: &Site, scenario: &Scenario, effort: Effort) -> Resul
         }
         for at in order {
             let target = &scenario.targets[at];
-            let mut run = one(site, scenario, target, effort.seconds, ticks)?;
+            let mut run = one(site, scenario, target, effort.seconds)?;
             say(round, target, &run);
             if run.others > NOISE {
-                run = one(site, scenario, target, effort.seconds, ticks)?;
+                run = one(site, scenario, target, effort.seconds)?;
                 say(round, target, &run);
             }
             all[at].runs.push(run);
@@ -94,7 +92,7 @@ pub(super) fn measure(site: &Site, scenario: &Scenario, effort: Effort) -> Resul
     Ok(all)
 }
 
-fn one(site: &Site, scenario: &Scenario, target: &Target, seconds: u32, ticks: f64) -> Result<Run, Failed> {
+fn one(site: &Site, scenario: &Scenario, target: &Target, seconds: u32) -> Result<Run, Failed> {
     let proxy = site.start(target)?;
     targets::check(target, proxy.port)?;
     let script = scenario.script.map(|script| targets::template_dir().join(script));
@@ -103,24 +101,19 @@ fn one(site: &Site, scenario: &Scenario, target: &Target, seconds: u32, ticks: f
             .and_then(load::Running::finish)
     };
     load(WARM_UP)?;
-    let (before, busy_before, started) =
-        (proxy.process.cpu_ticks()?, process::core_busy_ticks(PROXY_CORE), Instant::now());
+    let usage = Usage::of(&proxy.process)?;
     let load = load(seconds)?;
-    let (after, busy_after, wall) =
-        (proxy.process.cpu_ticks()?, process::core_busy_ticks(PROXY_CORE), started.elapsed().as_secs_f64());
-    let seconds_of = |ticks_used: u64| ticks_used as f64 / ticks;
-    let per_request = |ticks_used: u64| seconds_of(ticks_used) * 1e6 / load.requests as f64;
-    let (user, kernel) = (after.user - before.user, after.kernel - before.kernel);
-    let busy = seconds_of(user + kernel) / wall;
+    let used = usage.until_now()?;
+    let per_request = |seconds: f64| seconds * 1e6 / load.requests as f64;
     Ok(Run {
-        user: per_request(user),
-        kernel: per_request(kernel),
+        user: per_request(used.user),
+        kernel: per_request(used.kernel),
         per_second: load.requests as f64 / load.seconds,
         p50: load.p50,
         p99: load.p99,
         resident_mb: proxy.process.resident_kib()? as f64 / 1024.0,
-        busy,
-        others: (seconds_of(busy_after.saturating_sub(busy_before)) / wall - busy).max(0.0),
+        busy: used.busy,
+        others: used.others,
         failures: load.failures,
     })
 }

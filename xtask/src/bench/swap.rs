@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::http::{self, Connection};
 use super::load::{self, Load};
+use super::process::Usage;
 use super::stats::{median, percentile};
 use super::targets::{self, FULL, Proxy, Site};
 use crate::plugins;
@@ -44,6 +45,8 @@ pub(super) struct Swaps {
     /// The slowest probe around any activation, and before any, in milliseconds.
     pub(super) around_max: f64,
     pub(super) before_max: f64,
+    /// Share of the proxy's core that anything else took.
+    pub(super) others: f64,
 }
 
 impl Swaps {
@@ -75,6 +78,7 @@ pub(super) fn measure(site: &Site, activations: usize) -> Result<Swaps, Failed> 
     let script = targets::template_dir().join("users.lua");
     let seconds = u32::try_from(whole.as_secs() + 1).unwrap_or(u32::MAX);
     let running = load::start(proxy.port, seconds, Some(&script), &site.scratch.path("wrk.log"))?;
+    let usage = Usage::of(&proxy.process)?;
     let over = AtomicBool::new(false);
     let (activated, samples) = thread::scope(|scope| {
         let probes: Vec<_> = (0..PROBES).map(|probe| scope.spawn(probe_until(&over, proxy.port, probe))).collect();
@@ -84,7 +88,8 @@ pub(super) fn measure(site: &Site, activations: usize) -> Result<Swaps, Failed> 
         (activated, samples)
     });
     let activated = activated?;
-    Ok(judge(&activated, &samples, running.finish()?))
+    let (load, others) = (running.finish()?, usage.until_now()?.others);
+    Ok(Swaps { others, ..judge(&activated, &samples, load) })
 }
 
 /// A probe: request after request on a kept connection.
@@ -206,6 +211,7 @@ fn judge(activated: &[Activation], samples: &[Sample], load: Load) -> Swaps {
         ratio: median(windows.iter().map(|(before, around)| p99(around) / p99(before))),
         around_max: percentile(around, 1.0),
         before_max: percentile(before, 1.0),
+        others: 0.0,
     }
 }
 
