@@ -183,7 +183,10 @@ impl Cache {
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
         remove_unfinished(&options.dir);
-        Self { options, compatibility: hasher.finish() }
+        let cache = Self { options, compatibility: hasher.finish() };
+        // A process that was killed may have kept one more than it should.
+        cache.prune();
+        cache
     }
 
     /// The component; none where it is not there or not exactly what this proxy wrote.
