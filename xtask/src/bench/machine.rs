@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::run;
 
 /// One line a fact, as Markdown.
-pub(super) fn describe(witgate: Option<&Path>) -> String {
+pub(super) fn describe(witgate: &Path) -> String {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -17,8 +17,7 @@ pub(super) fn describe(witgate: Option<&Path>) -> String {
         format!("- Kernel: Linux {}", kernel.trim()),
     ];
     let programs = [("rustc", vec!["--version"]), ("nginx", vec!["-v"]), ("wrk", vec!["-v"])];
-    let mut versions: Vec<String> =
-        witgate.into_iter().filter_map(|program| first_line(Command::new(program).arg("--version"))).collect();
+    let mut versions: Vec<String> = first_line(Command::new(witgate).arg("--version")).into_iter().collect();
     versions.extend(programs.iter().filter_map(|(name, arguments)| {
         let program = run::which(name)?;
         first_line(Command::new(program).args(arguments))

@@ -111,21 +111,18 @@ pub(crate) fn command(options: &Options) -> Outcome {
     plugins::command(&plugins::Options::default())?;
     let witgate = proxy_binary(options)?;
     let site = Site::open(witgate)?;
-    let mut report = Report { parts: Vec::new(), failures: 0 };
-    report.add("machine", machine::describe(Some(&site.witgate)));
+    let mut report = Report { write: options.write, failures: 0 };
+    report.add("machine", &machine::describe(&site.witgate))?;
     if options.parts.contains(&Part::Decisions) {
         // Before this process is bound to a core: builds are for all of them.
         let decisions = decisions::measure(&site.scratch.path("decisions.log"))?;
-        report.add("decisions", report::decisions(&decisions));
+        report.add("decisions", &report::decisions(&decisions))?;
     }
     process::pin_self()?;
     for (name, part) in PARTS.iter().filter(|(_, part)| options.parts.contains(part)) {
         measure(&site, options, name, *part, &mut report)?;
     }
     drop(site);
-    if options.write {
-        report.write()?;
-    }
     match report.failures {
         0 => Ok(()),
         failures => Err(Failed::new(format!("{failures} requests failed; none should"))),
@@ -149,8 +146,7 @@ fn measure(site: &Site, options: &Options, name: &'static str, part: Part, repor
     let mut rounds = |scenario: &Scenario| -> Outcome {
         let all = rounds::measure(site, scenario, options.effort)?;
         report.failures += all.iter().map(Measured::failures).sum::<u64>();
-        report.add(name, report::scenario(scenario, &all));
-        Ok(())
+        report.add(name, &report::scenario(scenario, &all))
     };
     match part {
         Part::Plain => rounds(&targets::PLAIN)?,
@@ -158,44 +154,37 @@ fn measure(site: &Site, options: &Options, name: &'static str, part: Part, repor
         Part::Swap => {
             let swaps = swap::measure(site, options.activations)?;
             report.failures += swaps.failures();
-            report.add(name, report::swaps(&swaps));
+            report.add(name, &report::swaps(&swaps))?;
         }
         Part::Small => {
             let small = start::measure(site, options.starts, options.effort.seconds)?;
             report.failures += small.failures;
-            report.add(name, report::small(&small));
+            report.add(name, &report::small(&small))?;
         }
         Part::Decisions => {}
     }
     Ok(())
 }
 
-/// What was measured so far.
+/// What is said about what was measured.
 struct Report {
-    /// By part, as Markdown.
-    parts: Vec<(&'static str, String)>,
+    /// Whether docs/performance.md gets it too.
+    write: bool,
     failures: u64,
 }
 
 impl Report {
-    /// Shows it at once: a later part may fail.
-    fn add(&mut self, part: &'static str, text: String) {
+    /// Shows a part and puts it into the document, at once: a later one may fail.
+    fn add(&self, part: &str, text: &str) -> Outcome {
         println!("\n{text}");
-        self.parts.push((part, text));
-    }
-
-    /// Puts every part into docs/performance.md; those that were not measured stay.
-    fn write(&self) -> Outcome {
-        let file = run::root().join("docs/performance.md");
-        let failed = |error: std::io::Error| Failed::new(format!("{}: {error}", file.display()));
-        let mut document = fs::read_to_string(&file).map_err(failed)?;
-        for (part, text) in &self.parts {
-            let replaced = report::replace(&document, part, text);
-            document = replaced.map_err(|error| Failed::new(format!("{}: {error}", file.display())))?;
+        if !self.write {
+            return Ok(());
         }
-        fs::write(&file, document).map_err(failed)?;
-        println!("written to docs/performance.md");
-        Ok(())
+        let file = run::root().join("docs/performance.md");
+        let failed = |error: &dyn std::fmt::Display| Failed::new(format!("{}: {error}", file.display()));
+        let document = fs::read_to_string(&file).map_err(|error| failed(&error))?;
+        let document = report::replace(&document, part, text).map_err(|error| failed(&error))?;
+        fs::write(&file, document).map_err(|error| failed(&error))
     }
 }
 

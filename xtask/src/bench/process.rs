@@ -35,7 +35,7 @@ impl Process {
         let out = File::create(log).map_err(failed)?;
         let mut command = Command::new("setpriv");
         // Each replaces itself by what follows: the id is the program's own in the end.
-        command.args(["--pdeathsig", "KILL", "setsid", "nice", "-n", "-20", "taskset", "-c", &core.to_string()]);
+        command.args(["--pdeathsig", "KILL", "setsid", "nice", "-n", "-10", "taskset", "-c", &core.to_string()]);
         command.arg(program).args(arguments);
         command.stdin(Stdio::null()).stdout(out.try_clone().map_err(failed)?).stderr(out);
         command.env("WITGATE_LOG", "warn");
@@ -112,7 +112,8 @@ impl Drop for Process {
     }
 }
 
-/// Puts it before whatever else runs on this machine, as far as one may: without root neither this nor `nice` has an effect.
+/// Puts it before whatever else runs on this machine, as far as one may (and not so far that the kernel's own threads
+/// starve): without root neither this nor `nice` has an effect.
 /// Where the kernel groups processes by session (sched(7), autogroup), the group's niceness is what counts, and a session
 /// of its own makes all that are started here equal: else a proxy with a busier thread beside it gets a larger share.
 fn prefer(id: u32) {
@@ -121,7 +122,7 @@ fn prefer(id: u32) {
     // Not before it has its own session: that of this process is everybody's.
     while Instant::now() < limit {
         if is_session_leader(id) {
-            let _ = fs::write(file, "-20");
+            let _ = fs::write(file, "-10");
             return;
         }
         std::thread::sleep(Duration::from_micros(200));

@@ -80,10 +80,14 @@ pub(super) fn measure(site: &Site, scenario: &Scenario, effort: Effort) -> Resul
         }
         for at in order {
             let target = &scenario.targets[at];
-            let mut run = one(site, scenario, target, effort.seconds)?;
+            let once = || {
+                let named = |failed: Failed| Failed::new(format!("{}: {}", target.name, failed.message));
+                one(site, scenario, target, effort.seconds).map_err(named)
+            };
+            let mut run = once()?;
             say(round, target, &run);
             if run.others > NOISE {
-                run = one(site, scenario, target, effort.seconds)?;
+                run = once()?;
                 say(round, target, &run);
             }
             all[at].runs.push(run);
