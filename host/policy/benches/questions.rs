@@ -1,6 +1,6 @@
 //! What a question costs, on the shipped plugins and on a module without any logic. Prints p50 and p99 in nanoseconds
-//! of single calls, the clock's own cost (about 40 ns) included. `cargo bench -p witgate-policy`; plugins that were
-//! not built are left out.
+//! of single calls; the clock's own cost, which the first row shows, is part of each. `cargo bench -p witgate-policy`,
+//! with `-- tenant` only the rows with that in their name; plugins that were not built are left out.
 #![expect(clippy::print_stdout, reason = "figures are what a bench is for")]
 
 #[path = "../../../tests/fixtures/mod.rs"]
@@ -24,6 +24,8 @@ struct Bench {
     clusters: Arc<[String]>,
     /// Those of one worker, as long as it runs.
     on: Instances,
+    /// A request reads the clock once, whatever it asks.
+    now: Instant,
 }
 
 fn main() {
@@ -31,8 +33,10 @@ fn main() {
         engine: Engine::new(EngineOptions::default()).expect("an engine"),
         clusters: ["stable".to_owned(), "canary".to_owned()].into(),
         on: Instances::new(),
+        now: Instant::now(),
     };
     println!("{:<44} {:>9} {:>9}", "call", "p50 ns", "p99 ns");
+    report("nothing: the clock", || true);
     bench.plugins_without_logic();
     bench.shipped();
 }
@@ -55,24 +59,36 @@ impl Bench {
 
     fn shipped(&mut self) {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/plugins");
-        for name in ["canary", "tenant", "session", "latency", "router-js"] {
-            let Ok(bytes) = std::fs::read(folder.join(format!("{name}.wasm"))) else {
+        for (plugin_name, what, config) in [
+            ("canary", "one field", "{}"),
+            ("canary", "two fields", r#"{"force":{"header":"x-canary"}}"#),
+            ("tenant", "one field", r#"{"rules":[{"header":"x-tenant","clusters":{"acme":"acme"}}]}"#),
+            (
+                "tenant",
+                "two fields, sets a header",
+                r#"{"header":"x-tenant","rules":[{"path_prefix":"/api","header":"x-tenant","clusters":{"acme":"acme"}}]}"#,
+            ),
+            ("session", "two fields", r#"{"by":[{"header":"x-session"}]}"#),
+            ("latency", "no field", "{}"),
+            ("router-js", "one field", r#"{"header":"x-tenant","clusters":{"acme":"acme"}}"#),
+        ] {
+            let name = format!("{plugin_name}, {what}");
+            if !wanted(plugin_name) {
+                continue;
+            }
+            let Ok(bytes) = std::fs::read(folder.join(format!("{plugin_name}.wasm"))) else {
                 println!("{name:<44} not built: cargo xtask plugins");
                 continue;
-            };
-            let config = match name {
-                "tenant" => r#"{"header":"x-tenant","rules":[{"header":"x-tenant","clusters":{"acme":"acme"}}]}"#,
-                "session" => r#"{"by":[{"header":"x-session"}]}"#,
-                "router-js" => r#"{"header":"x-tenant","clusters":{"acme":"acme"}}"#,
-                _ => "{}",
             };
             let settings = self.settings(config, Isolation::Worker);
             let loaded = self.engine.load(&bytes, &|_| ()).and_then(|code| Plugin::admit(&self.engine, code, settings));
             match loaded {
                 Ok(plugin) if plugin.exports().scorer => {
-                    [2, 64, 512].into_iter().for_each(|n| self.scores(&format!("{name}, {n} endpoints"), &plugin, n));
+                    [2, 64, 512]
+                        .into_iter()
+                        .for_each(|n| self.scores(&format!("{plugin_name}, {n} endpoints"), &plugin, n));
                 }
-                Ok(plugin) => self.requests(name, &plugin),
+                Ok(plugin) => self.requests(&name, &plugin),
                 Err(refused) => println!("{name:<44} {refused}"),
             }
         }
@@ -88,37 +104,46 @@ impl Bench {
     }
 
     fn requests(&mut self, name: &str, plugin: &Plugin) {
-        let (exports, mut head) = (plugin.exports(), head());
+        let (exports, mut head, now) = (plugin.exports(), head(), self.now);
         if exports.router {
             let on = &mut self.on;
-            report(&format!("{name}: route"), || plugin.route(on, &mut head, Instant::now()).is_ok());
+            report(&format!("{name}: route"), || plugin.route(on, &mut head, now).is_ok());
         }
         if exports.splitter {
             self.split(&format!("{name}: split"), plugin);
         }
         if exports.affinity {
             let on = &mut self.on;
-            report(&format!("{name}: stick"), || plugin.stick(on, &mut head, Instant::now()).is_ok());
+            report(&format!("{name}: stick"), || plugin.stick(on, &mut head, now).is_ok());
         }
     }
 
     fn split(&mut self, name: &str, plugin: &Plugin) {
-        let (on, mut head) = (&mut self.on, head());
+        let (on, mut head, now) = (&mut self.on, head(), self.now);
         let clusters = &self.clusters;
-        report(name, || plugin.split(on, &mut head, 1, &[95, 5], clusters, Instant::now()).is_ok());
+        report(name, || plugin.split(on, &mut head, 1, &[95, 5], clusters, now).is_ok());
     }
 
     fn scores(&mut self, name: &str, plugin: &Plugin, n: u32) {
-        let (on, mut head, columns) = (&mut self.on, head(), columns(n));
+        let (on, mut head, columns, now) = (&mut self.on, head(), columns(n), self.now);
         if n <= 8 {
-            report(&format!("{name}: pick"), || plugin.pick(on, &mut head, &columns, Instant::now()).is_ok());
+            report(&format!("{name}: pick"), || plugin.pick(on, &mut head, &columns, now).is_ok());
         }
-        report(&format!("{name}: weigh"), || plugin.weigh(on, 1_000, &columns, Instant::now()).is_ok());
+        report(&format!("{name}: weigh"), || plugin.weigh(on, 1_000, &columns, now).is_ok());
     }
+}
+
+/// Whether the command line asks for this row: by a part of its name, or by naming none.
+fn wanted(name: &str) -> bool {
+    let part = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    part.is_none_or(|part| name.contains(&*part) || part.contains(name))
 }
 
 /// Runs it many times, of which a fifth is not counted.
 fn report(name: &str, mut call: impl FnMut() -> bool) {
+    if !wanted(name) {
+        return;
+    }
     let mut times: Vec<Duration> = Vec::with_capacity(ROUNDS);
     for _ in 0..ROUNDS {
         let start = Instant::now();
