@@ -25,7 +25,7 @@ workers = 2
 /// # Panics
 /// When the configuration is refused or the proxy does not start.
 pub fn start(config: &str) -> Running {
-    start_in(tempfile::tempdir().expect("a temporary directory"), config)
+    start_in(crate::scratch(), config)
 }
 
 /// The same, in a directory with what was put there before.

@@ -7,6 +7,7 @@ use std::{
     pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -46,9 +47,7 @@ pub async fn serve(worker: &Rc<Worker>, conn: &Rc<Conn>, mut stream: TcpStream) 
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    let Some((prefix, http2)) = Interruptible { conn, inner: pin!(first_bytes(&mut stream)) }.await.flatten() else {
-        return;
-    };
+    let Some((prefix, http2)) = begun(conn, &mut stream).await else { return };
     let limits = worker.live.load().config.listeners.get(conn.listener).map(|l| l.limits.clone()).unwrap_or_default();
     let refused = {
         let worker = Rc::clone(worker);
@@ -82,6 +81,21 @@ pub async fn serve(worker: &Rc<Worker>, conn: &Rc<Conn>, mut stream: TcpStream) 
 /// Bodies are read through the same buffer as heads: a smaller one costs system calls.
 const MIN_BUFFER: usize = 64 << 10;
 
+/// How long a client that was let in may take for its first bytes once a drain has begun: they are on their way.
+const FIRST_BYTES_IN_A_DRAIN: Duration = Duration::from_secs(1);
+
+/// The first bytes, and whether they are HTTP/2's. None where the client went away first, or was silent for too long.
+async fn begun(conn: &Conn, stream: &mut TcpStream) -> Option<(Bytes, bool)> {
+    let mut first = pin!(first_bytes(stream));
+    if let Some(found) = (Interruptible { conn, inner: first.as_mut() }).await {
+        return found;
+    }
+    match conn.signal() {
+        Signal::Kill => None,
+        _ => tokio::time::timeout(FIRST_BYTES_IN_A_DRAIN, first).await.ok().flatten(),
+    }
+}
+
 /// Reads until the protocol is clear. None where the client went away first.
 async fn first_bytes(stream: &mut TcpStream) -> Option<(Bytes, bool)> {
     // An idle connection costs no buffer until its first byte comes.
@@ -110,15 +124,20 @@ where
     let mut connection = pin!(connection);
     let mut finishing = false;
     let ended = std::future::poll_fn(|cx| {
-        match conn.poll_signal(cx) {
-            Signal::Kill => return Poll::Ready(Ok(())),
-            Signal::Finish if !finishing => {
-                finishing = true;
-                finish(connection.as_mut());
-            }
-            _ => {}
+        let signal = conn.poll_signal(cx);
+        if signal == Signal::Kill {
+            return Poll::Ready(Ok(()));
         }
-        connection.as_mut().poll(cx)
+        // Before it is asked to finish: what has arrived is a request in flight, over which hyper would close.
+        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+            return Poll::Ready(ended);
+        }
+        if signal == Signal::Finish && !finishing && !conn.reading_head() {
+            finishing = true;
+            finish(connection.as_mut());
+            return connection.as_mut().poll(cx);
+        }
+        Poll::Pending
     })
     .await;
     if let Err(error) = ended {

@@ -1,4 +1,4 @@
-//! The front door: binds, accepts and hands sockets to the protocol. A permit is taken before a socket is accepted.
+//! The front door: binds, accepts and hands sockets to the protocol. No byte is read without a permit.
 
 mod http;
 mod io;
@@ -12,11 +12,17 @@ use std::{
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
 
 use crate::{
     drain::Phase,
-    worker::{Worker, conn::Conn},
+    worker::{
+        Worker,
+        conn::{Conn, Signal},
+    },
 };
 
 /// Connections that may wait in the kernel for a worker.
@@ -101,19 +107,13 @@ pub async fn accept(worker: Rc<Worker>, listener: usize, socket: StdListener, pe
     };
     let mut phase = worker.drain.watch();
     loop {
-        let permit = tokio::select! {
-            biased;
-            _ = phase.wait_for(|p| *p >= Phase::Drain) => break,
-            permit = Arc::clone(&permits).acquire_owned() => permit,
-        };
-        let Ok(permit) = permit else { break };
         let accepted = tokio::select! {
             biased;
             _ = phase.wait_for(|p| *p >= Phase::Drain) => break,
             accepted = socket.accept() => accepted,
         };
-        match accepted {
-            Ok((stream, peer)) => admit(&worker, listener, stream, peer, permit),
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 worker.cells().accept_failed.up();
                 // The connection that failed is gone; want of something is not.
@@ -121,20 +121,45 @@ pub async fn accept(worker: Rc<Worker>, listener: usize, socket: StdListener, pe
                     tracing::warn!(%error, "accept failed");
                     tokio::time::sleep(ACCEPT_BACK_OFF).await;
                 }
+                continue;
             }
-        }
-    }
-    // Clients whose connections the kernel completed would be reset by the close: they are served their one request.
-    while let Ok(Ok((stream, peer))) = tokio::time::timeout(Duration::ZERO, socket.accept()).await {
-        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else { break };
+        };
+        // One connection a worker may wait for a permit, and no permit waits for a connection: workers share them, and
+        // one that is idle must not hold what another needs.
+        let permit = tokio::select! {
+            biased;
+            permit = Arc::clone(&permits).acquire_owned() => permit,
+            _ = phase.wait_for(|p| *p >= Phase::Drain) => break,
+        };
+        let Ok(permit) = permit else { break };
         admit(&worker, listener, stream, peer, permit);
+    }
+    take_what_waits(&worker, listener, socket, &permits);
+}
+
+/// Clients whose connections the kernel has completed would be reset by the close: they are served their one request.
+/// The kernel itself is asked, because the runtime may not know yet of all that waits, and ends a task's turn early.
+fn take_what_waits(worker: &Rc<Worker>, listener: usize, socket: TcpListener, permits: &Arc<Semaphore>) {
+    let Ok(socket) = socket.into_std() else { return };
+    while let Ok(permit) = Arc::clone(permits).try_acquire_owned() {
+        match socket.accept() {
+            Ok((stream, peer)) => {
+                if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+                    admit(worker, listener, stream, peer, permit);
+                }
+            }
+            Err(error)
+                if matches!(error.kind(), stdio::ErrorKind::ConnectionAborted | stdio::ErrorKind::Interrupted) => {}
+            // Nothing waits any more, or nothing can be had.
+            Err(_) => return,
+        }
     }
 }
 
 fn admit(
     worker: &Rc<Worker>,
     listener: usize,
-    stream: tokio::net::TcpStream,
+    stream: TcpStream,
     peer: SocketAddr,
     permit: tokio::sync::OwnedSemaphorePermit,
 ) {
@@ -147,9 +172,13 @@ fn admit(
         .get(listener)
         .is_some_and(|l| crate::proxy::is_trusted(&l.trusted_proxies, peer.ip().to_canonical()));
     let conn = Conn::new(listener, peer, trusted, Instant::now());
+    // Here and not in the task: a drain that begins before the task does must know of it.
+    let registered = worker.connections.add(Rc::clone(&conn));
+    if worker.drain.phase() > Phase::Serve {
+        conn.ask(Signal::Finish);
+    }
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
-        let registered = worker.connections.add(Rc::clone(&conn));
         http::serve(&worker, &conn, stream).await;
         worker.cells().closed.up();
         drop((registered, permit));

@@ -77,9 +77,12 @@ pub async fn forward(
             Ok(response) => {
                 let now = Instant::now();
                 let (mut parts, incoming) = response.into_parts();
+                if !headers::response_is_sound(&parts) {
+                    return Err(malformed(endpoint));
+                }
                 let ok = !parts.status.is_server_error();
                 endpoint.record(now, Some(now.saturating_duration_since(began)), ok);
-                exchange.attach(connection);
+                exchange.attach(connection, fate);
                 finish(&mut parts, generation, forward, endpoint);
                 return Ok((parts, incoming));
             }
@@ -159,6 +162,8 @@ fn to_request(head: Head, body: RequestBody) -> Request<RequestBody> {
 fn finish(parts: &mut response::Parts, generation: &Generation, forward: &Forward, endpoint: &Endpoint) {
     parts.version = http::Version::HTTP_11;
     headers::remove_hop_by_hop(&mut parts.headers);
+    // It says that the proxy answered, and this is an endpoint's answer.
+    parts.headers.remove("x-witgate-error");
     if let Some(cookie) = &forward.set_cookie {
         parts.headers.append(http::header::SET_COOKIE, cookie.clone());
     }
@@ -168,6 +173,13 @@ fn finish(parts: &mut response::Parts, generation: &Generation, forward: &Forwar
     {
         parts.headers.append(http::header::SET_COOKIE, cookie.issue(endpoint.id(), super::unix_time()));
     }
+}
+
+/// An endpoint's response that could mean two things to two readers, or that answers a question that was not asked.
+fn malformed(endpoint: &Endpoint) -> Reason {
+    endpoint.record(Instant::now(), None, false);
+    tracing::debug!(endpoint = endpoint.address(), "malformed response");
+    Reason::UpstreamMalformed
 }
 
 /// Whose fault it was that no response came.

@@ -1,14 +1,14 @@
 //! One request's accounts: what was begun when its head came and must be settled exactly once when it ends, however it
 //! ends. Dropping an exchange settles it as aborted.
 
-use std::{rc::Rc, sync::Arc, time::Instant};
+use std::{cell::Cell, rc::Rc, sync::Arc, time::Instant};
 
 use http::StatusCode;
 use witgate_core::endpoint::InFlight;
 
 use crate::{
     telemetry::RouteMetrics,
-    upstream::Connection,
+    upstream::{BodyFate, Connection},
     worker::{Worker, conn::Conn},
 };
 
@@ -24,6 +24,8 @@ pub struct Exchange {
     in_flight: Option<InFlight>,
     /// Goes back to its pool once the response was read whole.
     connection: Option<Connection>,
+    /// Shared with the request's body while that is still being sent.
+    sending: Option<Rc<Cell<BodyFate>>>,
     settled: bool,
 }
 
@@ -38,6 +40,7 @@ impl Exchange {
             status: None,
             in_flight: None,
             connection: None,
+            sending: None,
             settled: false,
         }
     }
@@ -57,9 +60,16 @@ impl Exchange {
         self.in_flight = Some(in_flight);
     }
 
-    /// Holds the connection that the response comes over.
-    pub fn attach(&mut self, connection: Connection) {
+    /// Holds the connection that the response comes over; `sending` is shared with the request's body.
+    pub fn attach(&mut self, connection: Connection, sending: Rc<Cell<BodyFate>>) {
         self.connection = Some(connection);
+        self.sending = Some(sending);
+    }
+
+    /// Whether the request's body is let go of: a connection that still sends one is of no use to the next request, and
+    /// whoever drips it would make that one wait.
+    fn is_sent(&self) -> bool {
+        self.sending.as_ref().is_none_or(|sending| Rc::strong_count(sending) == 1)
     }
 
     /// Charges a timeout to the endpoint that was being tried.
@@ -76,7 +86,9 @@ impl Exchange {
 
     /// The response was sent on whole.
     pub fn complete(&mut self) {
-        if let Some(connection) = self.connection.take() {
+        if let Some(connection) = self.connection.take()
+            && self.is_sent()
+        {
             self.worker.upstreams.give_back(connection);
         }
         self.settle();

@@ -40,10 +40,18 @@ pub fn check(head: &Head, conn: &Conn) -> Result<(), Reason> {
     {
         return Err(Reason::BadRequest);
     }
-    // The parser drops a Content-Length that stands beside a Transfer-Encoding, so the bytes have to be asked.
-    if head.version < Version::HTTP_2
-        && head.headers.contains_key(header::TRANSFER_ENCODING)
-        && length_stands_beside_encoding(head, &conn.recent())
+    if let Some(authority) = head.uri.authority() {
+        // `GET example.com` is CONNECT's form of a target (RFC 9112 §3.2.3), and other schemes are not served here.
+        let scheme = head.uri.scheme_str();
+        if !matches!(scheme, Some("http" | "https")) || !host_is_sound(without_user(authority.as_str()).as_bytes()) {
+            return Err(Reason::BadRequest);
+        }
+    }
+    if head.version >= Version::HTTP_2 {
+        return Ok(());
+    }
+    if head.headers.contains_key(header::TRANSFER_ENCODING)
+        && (!is_chunked_only(&head.headers) || length_stands_beside_encoding(&conn.recent()))
     {
         return Err(Reason::BadRequest);
     }
@@ -56,67 +64,56 @@ fn host_is_sound(host: &[u8]) -> bool {
         .all(|b| b.is_ascii_graphic() && !matches!(b, b'/' | b'\\' | b'@' | b',' | b'?' | b'#' | b'"' | b'<' | b'>'))
 }
 
-/// Whether the head that this request was read from has a Content-Length line. `burst` is what was read since the
-/// connection was last idle: this request's head first, unless the client pipelines; a head in the burst that is not
-/// this request's is skipped by its own length, and where that cannot be told the answer is on the safe side.
-fn length_stands_beside_encoding(head: &Head, burst: &[u8]) -> bool {
-    let mut rest = burst;
-    while !rest.is_empty() {
-        let Some(end) = end_of_head(rest) else { return has_length_line(rest) };
-        let (raw, after) = rest.split_at(end);
-        if is_head_of(raw, head) {
-            return has_length_line(raw);
+/// An authority without user information.
+fn without_user(authority: &str) -> &str {
+    authority.rsplit_once('@').map_or(authority, |(_, host)| host)
+}
+
+/// Whether the one transfer coding is `chunked`: any other would be lost, as it is not passed on.
+fn is_chunked_only(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let chunked = codings.next().is_some_and(|c| c.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"));
+    chunked && codings.next().is_none()
+}
+
+/// Whether an endpoint's response may be passed on: framed in one way, and no switch of protocols, which was not asked
+/// for.
+pub fn response_is_sound(parts: &http::response::Parts) -> bool {
+    if parts.status == http::StatusCode::SWITCHING_PROTOCOLS {
+        return false;
+    }
+    let mut lengths = parts.headers.get_all(header::CONTENT_LENGTH).iter();
+    let length = lengths.next();
+    if parts.headers.contains_key(header::TRANSFER_ENCODING) {
+        return length.is_none() && is_chunked_only(&parts.headers);
+    }
+    lengths.next().is_none() && length.is_none_or(|l| l.to_str().is_ok_and(|l| l.parse::<u64>().is_ok()))
+}
+
+/// Whether, in what was read lately, a head has a Content-Length line beside a Transfer-Encoding line. The parser drops
+/// the length, so the bytes have to be asked. A client that pipelines may be told no for a neighbour's fault, which is
+/// the safe side; where no head with an encoding is found at all, it is too.
+fn length_stands_beside_encoding(burst: &[u8]) -> bool {
+    let mut encodings = 0;
+    let mut block = (false, false);
+    for line in burst.split(|b| *b == b'\n') {
+        if matches!(line, [] | [b'\r']) {
+            block = (false, false);
+        } else if is_named(line, b"transfer-encoding") {
+            block.0 = true;
+            encodings += 1;
+        } else if is_named(line, b"content-length") {
+            block.1 = true;
         }
-        match content_length(raw) {
-            Some(body) if !has_line(raw, b"transfer-encoding") => rest = after.get(body..).unwrap_or_default(),
-            None if !has_line(raw, b"transfer-encoding") => rest = after,
-            _ => return has_length_line(after),
+        if block == (true, true) {
+            return true;
         }
     }
-    false
+    encodings == 0
 }
 
-/// The index behind the empty line.
-fn end_of_head(bytes: &[u8]) -> Option<usize> {
-    // Empty lines before the request line are allowed and skipped (RFC 9112 §2.2).
-    let start = bytes.iter().position(|b| !matches!(b, b'\r' | b'\n')).unwrap_or(bytes.len());
-    let mut line = start;
-    while let Some(n) = bytes[line..].iter().position(|b| *b == b'\n') {
-        let next = line + n + 1;
-        if bytes[line..next].iter().all(|b| matches!(b, b'\r' | b'\n')) {
-            return Some(next);
-        }
-        line = next;
-    }
-    None
-}
-
-fn lines(raw: &[u8]) -> impl Iterator<Item = &[u8]> {
-    raw.split(|b| *b == b'\n')
-}
-
-fn has_line(raw: &[u8], name: &[u8]) -> bool {
-    lines(raw).any(|line| {
-        line.get(..name.len()).is_some_and(|n| n.eq_ignore_ascii_case(name)) && line.get(name.len()) == Some(&b':')
-    })
-}
-
-fn has_length_line(raw: &[u8]) -> bool {
-    has_line(raw, b"content-length")
-}
-
-fn content_length(raw: &[u8]) -> Option<usize> {
-    const NAME: &[u8] = b"content-length:";
-    let line = lines(raw).find(|l| l.get(..NAME.len()).is_some_and(|n| n.eq_ignore_ascii_case(NAME)))?;
-    std::str::from_utf8(&line[NAME.len()..]).ok()?.trim().parse().ok()
-}
-
-/// Whether `raw` begins with this request's line, and asks for a transfer encoding as this request does.
-fn is_head_of(raw: &[u8], head: &Head) -> bool {
-    let mut line = lines(raw).find(|l| !matches!(l, [] | [b'\r'])).unwrap_or_default().splitn(3, |b| *b == b' ');
-    let method = line.next() == Some(head.method.as_str().as_bytes());
-    let target = line.next().is_some_and(|t| t.ends_with(head.path().as_bytes()) || t.contains(&b'?'));
-    method && target && has_line(raw, b"transfer-encoding")
+fn is_named(line: &[u8], name: &[u8]) -> bool {
+    line.get(..name.len()).is_some_and(|n| n.eq_ignore_ascii_case(name)) && line.get(name.len()) == Some(&b':')
 }
 
 /// Removes what concerns one connection only, and what `Connection` names. Framing and `Host` stay whatever it names:
@@ -193,11 +190,9 @@ pub fn set_forwarded(head: &mut Head, conn: &Conn, random: impl FnOnce() -> u128
         Scheme::Http => HeaderValue::from_static("http"),
         Scheme::Https => HeaderValue::from_static("https"),
     };
-    let host = head
-        .headers
-        .get(header::HOST)
-        .cloned()
-        .or_else(|| head.uri.authority().and_then(|a| HeaderValue::try_from(a.as_str()).ok()));
+    // The target's authority goes before the header, as it does for routing and for the endpoint.
+    let authority = head.uri.authority().and_then(|a| HeaderValue::try_from(without_user(a.as_str())).ok());
+    let host = authority.or_else(|| head.headers.get(header::HOST).cloned());
     let headers = &mut head.headers;
     if !conn.trusted {
         headers.insert(X_FORWARDED_FOR, conn.peer_value.clone());
@@ -229,8 +224,7 @@ fn request_id(bits: u128) -> HeaderValue {
 /// target had one (RFC 9112 §3.2.2), nothing that the proxy has answered for itself.
 pub fn to_origin(head: &mut Head) {
     if let Some(authority) = head.uri.authority() {
-        let host = authority.as_str().rsplit_once('@').map_or(authority.as_str(), |(_, host)| host);
-        if let Ok(host) = HeaderValue::try_from(host) {
+        if let Ok(host) = HeaderValue::try_from(without_user(authority.as_str())) {
             head.headers.insert(header::HOST, host);
         }
         let target = head.uri.path_and_query().map_or("/", |pq| pq.as_str());

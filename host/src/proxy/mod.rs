@@ -98,6 +98,7 @@ async fn answer(
         scheme: Scheme::Http,
     };
     headers::check(&head, conn)?;
+    conn.head_accepted();
     // The HTTP/1 parser has counted already.
     if limits.is_some_and(|l| head.headers.len() > l.headers) {
         return Err(Reason::HeaderTooLarge);

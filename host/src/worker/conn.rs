@@ -57,8 +57,11 @@ pub struct Conn {
     recent: RefCell<Vec<u8>>,
 }
 
-/// How many bytes of a burst are kept for the framing check; the head's limit is enforced by the parser.
-const RECENT_MAX: usize = 1 << 20;
+/// How many of the bytes read last are kept for the framing check: more than a head of the default limit.
+const RECENT_MAX: usize = 128 << 10;
+
+/// Bytes of memory that a connection keeps for it between two requests.
+const RECENT_KEPT: usize = 1 << 10;
 
 impl Conn {
     /// A connection that was just accepted.
@@ -81,20 +84,32 @@ impl Conn {
         })
     }
 
-    /// Notes bytes that were read off the socket.
+    /// Notes bytes that were read off the socket. Of what is read while a request is in flight (its body, mostly) the last
+    /// piece is kept: it may hold the next head.
     pub fn note_read(&self, bytes: &[u8]) {
+        let mut recent = self.recent.borrow_mut();
         match self.phase.get() {
-            Phase::Active => return,
+            Phase::Active => recent.clear(),
             Phase::Idle => {
-                self.recent.borrow_mut().clear();
                 self.phase.set(Phase::Head);
                 self.since.set(Instant::now());
             }
             Phase::Head => {}
         }
+        let surplus = (recent.len() + bytes.len()).saturating_sub(RECENT_MAX).min(recent.len());
+        recent.drain(..surplus);
+        recent.extend_from_slice(&bytes[bytes.len().saturating_sub(RECENT_MAX)..]);
+    }
+
+    /// Lets go of what the framing check has seen, where it was one head and nothing more: what follows a head may hold
+    /// the next one.
+    pub fn head_accepted(&self) {
         let mut recent = self.recent.borrow_mut();
-        let room = RECENT_MAX.saturating_sub(recent.len());
-        recent.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        let end = recent.windows(4).position(|w| w == b"\r\n\r\n");
+        if end.is_none_or(|end| end + 4 == recent.len()) {
+            recent.clear();
+            recent.shrink_to(RECENT_KEPT);
+        }
     }
 
     /// Notes that a request's head is complete. Returns how many requests this connection has carried, this one
@@ -161,6 +176,11 @@ impl Conn {
                 waker.wake();
             }
         }
+    }
+
+    /// What was asked for.
+    pub fn signal(&self) -> Signal {
+        self.signal.get()
     }
 
     /// What was asked for, registering to be woken when more is.

@@ -59,7 +59,7 @@ impl Said {
 impl Room {
     /// A room with this configuration, exactly.
     pub fn with(config: &str) -> Self {
-        let room = Self { dir: tempfile::tempdir().expect("a temporary directory") };
+        let room = Self { dir: witgate_tests::scratch() };
         room.configure(config);
         room
     }

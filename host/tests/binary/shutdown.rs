@@ -188,7 +188,6 @@ fn sighup_changes_nothing_yet() {
 /// What the kernel has accepted for the proxy before the drain began is answered, however much it is: the process is
 /// stopped, so that all of it waits, and finds the signal and the connections at the same moment.
 #[test]
-#[ignore = "some are lost: the accept loop asks the runtime for what waits, and idle connections are closed unread"]
 fn connections_that_wait_in_the_kernel_when_a_drain_begins_are_served() {
     const WAITING: usize = 900;
     let origin = Origin::named("origin");

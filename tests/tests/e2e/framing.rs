@@ -63,6 +63,21 @@ fn ambiguous_and_malformed_requests_are_refused_and_the_connection_closed() {
         bad("two hosts", "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n"),
         bad("host with a path", "GET / HTTP/1.1\r\nhost: a/b\r\n\r\n"),
         bad("host with user information", "GET / HTTP/1.1\r\nhost: a@b\r\n\r\n"),
+        bad(
+            "both, with a fragment in the target",
+            "POST /a#f HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        ),
+        bad(
+            "both, with an absolute target without a path",
+            "POST http://a HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        ),
+        bad(
+            "a coding before chunked",
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        ),
+        bad("chunked twice", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked, chunked\r\n\r\n0\r\n\r\n"),
+        bad("authority as target", "GET a.test HTTP/1.1\r\nhost: a.test\r\n\r\n"),
+        bad("another scheme", "GET ftp://a.test/ HTTP/1.1\r\nhost: a.test\r\n\r\n"),
         bad("not HTTP", "hello\r\n\r\n"),
         bad("space in the target", "GET /a b HTTP/1.1\r\nhost: a\r\n\r\n"),
     ]);
@@ -114,6 +129,39 @@ fn a_chunked_body_may_hold_what_looks_like_a_header() {
     let seen = origin.seen();
     assert_eq!(seen.len(), 2);
     assert_eq!(String::from_utf8_lossy(&seen[1].body), body);
+}
+
+#[test]
+fn a_length_beside_an_encoding_is_seen_behind_another_request_too() {
+    let both = "POST /b HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n";
+    let first = "POST /b HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n";
+    let rest = "0\r\n\r\n";
+    for pieces in [vec![format!("{first}{rest}{both}")], vec![first.to_owned(), format!("{rest}{both}")]] {
+        let origin = Origin::named("o");
+        let running = proxy::start(&config(&origin));
+        let mut client = running.client();
+        let mut seen = 0;
+        for piece in &pieces {
+            client.send(piece).unwrap();
+            // The next piece goes out once the first request is on its way.
+            seen += wait_for("the proxy to have asked for a connection", || {
+                (origin.connections() > 0 || pieces.len() == 1).then_some(1)
+            });
+        }
+        let statuses: Vec<u16> = (0..2).filter_map(|_| client.response(false).ok()).map(|r| r.status).collect();
+        assert_eq!(statuses.last(), Some(&400), "{statuses:?} after {seen} pieces");
+        assert!(origin.seen().len() <= 1, "the second request went on: {:?}", origin.seen());
+    }
+}
+
+#[test]
+fn workers_that_wait_hold_no_permit_that_another_needs() {
+    let origin = Origin::named("o");
+    let running = proxy::start(&config(&origin).replace("limits = {", "limits = { connections = 1,"));
+    for n in 0..20 {
+        let response = Client::connect(running.web()).get(&format!("/{n}"), "connection: close\r\n");
+        assert_eq!(response.status, 200, "{response:?}");
+    }
 }
 
 #[test]

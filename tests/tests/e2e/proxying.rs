@@ -197,10 +197,17 @@ fn expect_continue_is_answered_and_http_1_0_is_served() {
 
 #[test]
 fn failures_of_the_origin_have_a_status_and_a_reason_of_their_own() {
-    let cases: [(&str, u16, &str, &'static [u8]); 4] = [
+    let cases: [(&str, u16, &str, &'static [u8]); 6] = [
         ("closes at once", 502, "upstream-reset", b""),
         ("closes in the head", 502, "upstream-reset", b"HTTP/1.1 200 OK\r\nx: "),
         ("talks nonsense", 502, "upstream-malformed", b"SMTP ready\r\n\r\n"),
+        (
+            "has a length beside its encoding",
+            502,
+            "upstream-malformed",
+            b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        ),
+        ("switches protocols unasked", 502, "upstream-malformed", b"HTTP/1.1 101 Now\r\n\r\n"),
         ("sends a bad length", 502, "upstream-malformed", b"HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n"),
     ];
     for (what, status, reason, raw) in cases {
