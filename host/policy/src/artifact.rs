@@ -220,8 +220,12 @@ impl Cache {
             let unfinished = path.with_extension(format!("{}.{UNFINISHED}", std::process::id()));
             // A leftover of a process that was killed, which had the same id.
             let _ = fs::remove_file(&unfinished);
-            write_new(&unfinished, &[MAGIC, &tag, &code])?;
-            fs::rename(&unfinished, &path)
+            write_new(&unfinished, &[MAGIC, &tag, &code]).and_then(|()| fs::rename(&unfinished, &path)).inspect_err(
+                |_| {
+                    // A disk that is full must not be kept full by what could not be written.
+                    let _ = fs::remove_file(&unfinished);
+                },
+            )
         });
         match written {
             Ok(()) => self.prune(),
