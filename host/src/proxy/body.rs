@@ -91,7 +91,7 @@ impl Upstream {
             None => self.end(),
             Some(Err(_)) => {
                 self.ended = true;
-                self.exchange.upstream_broke_off();
+                self.exchange.cut_short();
             }
             Some(Ok(_)) => {}
         }
@@ -108,7 +108,7 @@ impl Upstream {
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
         ready!(timer.as_mut().poll(cx));
         self.ended = true;
-        self.exchange.timed_out();
+        self.exchange.cut_short();
         Poll::Ready(Some(Err(BodyError::Timeout)))
     }
 }

@@ -94,16 +94,11 @@ impl Exchange {
         self.settle();
     }
 
-    /// The endpoint broke off in the middle of its response.
-    pub fn upstream_broke_off(&mut self) {
+    /// The response ended in its middle: the endpoint broke off, or the route's timeout passed.
+    pub fn cut_short(&mut self) {
         self.connection = None;
         self.blame();
         self.settle();
-    }
-
-    /// The route's timeout passed in the middle of the response.
-    pub fn timed_out(&mut self) {
-        self.upstream_broke_off();
     }
 
     fn settle(&mut self) {

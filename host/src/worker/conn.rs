@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     rc::Rc,
     task::{Context, Waker},
     time::{Duration, Instant},
@@ -66,7 +66,8 @@ const RECENT_KEPT: usize = 1 << 10;
 impl Conn {
     /// A connection that was just accepted.
     pub fn new(listener: usize, peer: SocketAddr, trusted: bool, now: Instant) -> Rc<Self> {
-        let ip = canonical(peer.ip());
+        // An IPv4 address that came over an IPv6 socket counts as IPv4.
+        let ip = peer.ip().to_canonical();
         let peer_value = HeaderValue::try_from(ip.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
         Rc::new(Self {
             listener,
@@ -191,11 +192,6 @@ impl Conn {
         }
         self.signal.get()
     }
-}
-
-/// An IPv4 address that came over an IPv6 socket, as IPv4.
-fn canonical(ip: IpAddr) -> IpAddr {
-    ip.to_canonical()
 }
 
 /// A worker's downstream connections.

@@ -1,6 +1,6 @@
 //! What a valid configuration says, as plain types with every default filled in. Knows nothing of TOML.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use http::{HeaderName, Method, StatusCode};
 use ipnet::IpNet;
@@ -448,12 +448,5 @@ impl Plugin {
             isolation: Isolation::default(),
             quarantine: Quarantine::default(),
         }
-    }
-}
-
-impl Config {
-    /// Index of each cluster by name.
-    pub fn cluster_index(&self) -> BTreeMap<&str, usize> {
-        self.clusters.iter().enumerate().map(|(i, c)| (c.name.as_str(), i)).collect()
     }
 }
