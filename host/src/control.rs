@@ -154,15 +154,21 @@ impl Control {
     ) -> Result<Uploaded, ControlError> {
         witgate_policy::check_name(name)?;
         let code = self.engine.load(bytes, progress)?;
-        // The version number is the store's to give; what is admitted here is only whether it can be.
-        let plugin = self.admit(name, 0, Arc::clone(&code), progress)?;
-        drop(plugin);
+        let plugin = self.admit(name, self.store.number(name, &code.hex()), Arc::clone(&code), progress)?;
         progress(Stage::Store);
+        // Stored and made live in one turn: a removal comes before both or after both, never in between.
+        let turn = self.turn();
         let put = self.store.put(name, bytes)?;
         if activate {
-            self.activate(name, put.version)?;
+            // Another change may have taken the number since. Rare, so that the turn may be held for a little longer.
+            let plugin = match put.version {
+                version if version == plugin.version() => plugin,
+                version => self.admit(name, version, Arc::clone(&code), &|_| {})?,
+            };
+            self.make_live(&turn, plugin)?;
         }
         let active = self.active(name) == Some(put.version);
+        drop(turn);
         Ok(Uploaded {
             name: name.to_owned(),
             version: put.version,
@@ -180,9 +186,22 @@ impl Control {
     /// written. The live version is then what it was.
     pub fn activate(&self, name: &str, version: u32) -> Result<(), ControlError> {
         let plugin = self.ready(name, version)?;
-        let _turn = self.turn();
-        self.store.activate(name, version)?;
-        self.publish_plugin(name, Some(plugin));
+        let turn = self.turn();
+        // A plugin that is removed and uploaded anew counts from 1 again: the number alone does not say which bytes.
+        let versions = self.store.plugin(name).map(|stored| stored.versions).unwrap_or_default();
+        if versions.iter().any(|v| v.version == version && v.sha256 != plugin.code().hex()) {
+            return Err(ControlError::Conflict(format!(
+                "version {version} of plugin \"{name}\" was replaced by another upload at the same moment; repeat it"
+            )));
+        }
+        self.make_live(&turn, plugin)
+    }
+
+    /// Durable first, then published.
+    fn make_live(&self, _turn: &MutexGuard<'_, ()>, plugin: Arc<Plugin>) -> Result<(), ControlError> {
+        let (name, version) = (plugin.name().to_owned(), plugin.version());
+        self.store.activate(&name, version)?;
+        self.publish_plugin(&name, Some(plugin));
         tracing::info!(plugin = name, version, "activated");
         Ok(())
     }

@@ -212,6 +212,14 @@ impl Store {
         Ok(Put { version, sha256, existed: false })
     }
 
+    /// The number that [`Store::put`] would give to bytes with this SHA-256 (in hexadecimal) now. None of a plugin's
+    /// versions has it yet where the bytes are new.
+    pub fn number(&self, name: &str, sha256: &str) -> u32 {
+        let states = self.lock();
+        let Some(state) = states.get(name) else { return 1 };
+        state.versions.iter().find(|v| v.sha256 == sha256).map_or(state.last + 1, |v| v.version)
+    }
+
     /// Makes a version the active one. On disk when this returns.
     ///
     /// # Errors

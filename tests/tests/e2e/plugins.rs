@@ -165,6 +165,28 @@ fn fifty_activations_under_load_fail_no_request_and_show_at_once() {
     }
 }
 
+/// Whatever the order in which the two come, an upload is live when it is answered.
+#[test]
+fn an_upload_that_a_removal_races_is_live_when_it_is_answered() {
+    let origins = origins();
+    let running = start("[[route]]\nname = \"r\"\ncluster = \"stable\"\nplugins = { router = \"flip\" }\n", &origins);
+    let wasm = answering(250);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(SeqCst) {
+                let removed = running.call("DELETE", "/v1/plugins/flip?force=true", b"");
+                assert!(matches!(removed.status, 200 | 404), "{removed:?}");
+            }
+        });
+        let answers: Vec<_> = (0..100).map(|_| running.call("PUT", "/v1/plugins/flip?activate=true", &wasm)).collect();
+        done.store(true, SeqCst);
+        for answer in answers {
+            assert!(matches!(answer.status, 200 | 201) && answer.json()["active"] == true, "{answer:?}");
+        }
+    });
+}
+
 #[test]
 fn a_refused_upload_says_why_and_leaves_the_active_version() {
     let origins = origins();

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use sha2::Digest as _;
 use witgate_policy::{Active, Store, StoreError};
 
 fn open(dir: &Path) -> Store {
@@ -44,6 +45,8 @@ fn versions_survive_a_restart() {
     assert_eq!(store.bytes("a", 1).expect("there"), b"one");
     let again = store.put("a", b"two").expect("stored");
     assert_eq!((again.version, again.existed), (2, true));
+    let number = |name: &str, bytes: &str| store.number(name, &format!("{:x}", sha2::Sha256::digest(bytes)));
+    assert_eq!((number("a", "two"), number("a", "four"), number("b", "two")), (2, 4, 1), "as `put` would say");
     assert_eq!(store.list().len(), 1);
     assert!(store.plugin("b").is_none());
 }
