@@ -15,6 +15,7 @@ use witgate_policy::{Code, Engine, Plugin, Refused, Settings, Stage, Store, Stor
 use crate::{
     assemble::{self, Parts},
     drain::Drain,
+    files,
     generation::{Generation, Live, Slot},
     telemetry::Telemetry,
 };
@@ -94,9 +95,10 @@ impl Control {
     ) -> Arc<Self> {
         let telemetry = Telemetry::new(workers);
         let mut slots = BTreeMap::new();
+        let most = files::Limit { bytes: config.plugin_bounds.max_upload, of: "[plugins] max_upload" };
         for name in plugin_names(&config, &store) {
             let settings = settings_of(&config, &name);
-            let slot = match boot(&engine, &store, &settings, workers) {
+            let slot = match boot(&engine, &store, &settings, most, workers) {
                 Ok(live) => Slot { live, broken: None, settings },
                 Err(error) => {
                     tracing::error!(plugin = name, %error, "plugin cannot be used; native decisions stand in its place");
@@ -330,11 +332,12 @@ fn boot(
     engine: &Arc<Engine>,
     store: &Store,
     settings: &config::Plugin,
+    most: files::Limit,
     workers: usize,
 ) -> Result<Option<Arc<Plugin>>, ControlError> {
     let name = settings.name.as_str();
     if let Some(path) = &settings.path
-        && let Err(error) = take_file(engine, store, settings, path, workers)
+        && let Err(error) = take_file(engine, store, settings, (path, most), workers)
     {
         // What was active before serves on; where nothing was, there is nothing to fall back to but native decisions.
         if store.plugin(name).is_none_or(|stored| stored.active.version.is_none()) {
@@ -353,11 +356,10 @@ fn take_file(
     engine: &Arc<Engine>,
     store: &Store,
     settings: &config::Plugin,
-    path: &Path,
+    (path, most): (&Path, files::Limit),
     workers: usize,
 ) -> Result<(), ControlError> {
-    let bytes = std::fs::read(path)
-        .map_err(|error| ControlError::NotFound(format!("{}: cannot read it: {error}", path.display())))?;
+    let bytes = files::read(path, most).map_err(|error| ControlError::NotFound(error.to_string()))?;
     let code = engine.load(&bytes, &|_| {})?;
     let taken = store.plugin(&settings.name).and_then(|stored| stored.from_file);
     if taken.as_deref() == Some(code.hex().as_str()) {

@@ -19,6 +19,7 @@ mod assemble;
 pub mod cli;
 mod control;
 mod drain;
+mod files;
 mod generation;
 mod listen;
 mod proxy;

@@ -1,9 +1,6 @@
 //! `witgate check`: the errors that `run` would give, all of them, and nothing started.
 
-use std::{
-    fs::File,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
 use witgate_core::config::Config;
 
@@ -11,6 +8,7 @@ use super::{
     Outcome, load,
     show::{Paint, plural, say, warn_line},
 };
+use crate::files;
 
 /// Say everything that is wrong with a configuration file.
 #[derive(Debug, clap::Args)]
@@ -35,19 +33,12 @@ pub(super) fn command(arguments: &Arguments) -> Outcome {
 }
 
 fn unreadable(config: &Config) -> Vec<String> {
-    let files = config.plugins.iter().filter_map(|plugin| Some((&plugin.name, plugin.path.as_deref()?)));
-    let problem = |path: &Path| match File::open(path).and_then(|file| file.metadata()) {
-        Ok(metadata) if metadata.is_file() => None,
-        Ok(_) => Some("it is not a file".to_owned()),
-        Err(error) => Some(error.to_string()),
-    };
-    files
+    let paths = config.plugins.iter().filter_map(|plugin| Some((&plugin.name, plugin.path.as_deref()?)));
+    paths
         .filter_map(|(name, path)| {
-            let problem = problem(path)?;
+            let error = files::open(path).err()?;
             Some(format!(
-                "plugin \"{name}\": {}: cannot be read: {problem}; what is stored of it, or else the native decision, \
-                 would stand in its place",
-                path.display()
+                "plugin \"{name}\": {error}; what is stored of it, or else the native decision, would stand in its place"
             ))
         })
         .collect()

@@ -1,9 +1,6 @@
 //! A configuration file from disk to [`Parsed`], with every diagnostic shown. The only place of the command line that reads one.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use witgate_core::config::{self, Diagnostics, Parsed};
 
@@ -11,6 +8,7 @@ use super::{
     Failed, Outcome,
     show::{Paint, warn_line},
 };
+use crate::files;
 
 /// What commands read where nothing else is said.
 pub(super) const DEFAULT: &str = "witgate.toml";
@@ -26,7 +24,7 @@ pub(super) fn config(path: &Path) -> Outcome<Parsed> {
 
 /// The text of a configuration file.
 pub(super) fn read(path: &Path) -> Outcome<String> {
-    fs::read_to_string(path).map_err(|error| Failed::new(format!("{}: cannot read it: {error}", path.display())))
+    files::read_text(path, files::CONFIG).map_err(Failed::new)
 }
 
 /// What relative paths in the file are relative to.

@@ -4,7 +4,7 @@ use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt as _};
 
 use witgate_tests::{client, origin::Origin};
 
-use crate::process::{PREAMBLE, Room, answering};
+use crate::process::{PREAMBLE, Room, answering, write};
 
 /// Six mistakes of six kinds.
 const BAD: &str = r#"
@@ -57,6 +57,30 @@ fn a_good_file_is_fine_and_a_missing_one_is_named() {
     room.say(&["check", &missing]).check(1, &[&missing, "No such file"]);
     room.say(&["run", "-c", &missing]).check(1, &[&missing, "No such file"]);
     room.say(&["run"]).check(1, &["witgate.toml"]);
+}
+
+#[test]
+fn what_has_no_end_or_is_no_file_is_not_read() {
+    let room = Room::with("");
+    let check = |path: &str, parts: &[&str]| {
+        for command in [&["check", path][..], &["run", "-c", path], &["drain", "-c", path]] {
+            room.say(command).check(1, parts);
+        }
+    };
+    check("/dev/zero", &["/dev/zero: it is a device, and should be a file"]);
+    let dir = room.path("").display().to_string();
+    check(&dir, &[&dir, "it is a directory"]);
+    let pipe = room.path("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+    check(&pipe.display().to_string(), &["pipe: it is a pipe"]);
+    let large = write(&room.path("large.toml"), &vec![b'#'; (16 << 20) + 1]);
+    check(&large, &["large.toml: it is larger than 16777216 bytes, the limit of a configuration"]);
+    room.say(&["plugin", "inspect", "/dev/zero"]).check(1, &["it is a device"]);
+    // A plugin's file: said, and done without.
+    room.configure(&format!("{PREAMBLE}[[plugin]]\nname = \"p\"\npath = \"pipe\"\n"));
+    room.say(&["check", &room.config().display().to_string()]).check(0, &["warning:", "plugin \"p\"", "it is a pipe"]);
+    room.start().end();
+    assert!(room.log().contains("it is a pipe"), "{}", room.log());
 }
 
 #[test]

@@ -117,6 +117,7 @@ pub(super) const HOST_FLOORS: &[&[&str]] = &[
     &["worker"],
     &["generation", "assemble", "upstream", "scores"],
     &["telemetry", "drain", "reason", "secrets"],
+    &["files"],
 ];
 
 /// Something that only some files may name.

@@ -1,16 +1,19 @@
 //! `witgate plugin inspect`: what is in a file, found out the way that a proxy does it, and without one.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use witgate_policy::{Engine, EngineOptions};
 
-use crate::cli::{
-    Failed, Outcome,
-    show::{count, say},
+use crate::{
+    cli::{
+        Failed, Outcome,
+        show::{count, say},
+    },
+    files,
 };
 
 pub(super) fn command(file: &Path) -> Outcome {
-    let bytes = fs::read(file).map_err(|error| Failed::new(format!("{}: cannot read it: {error}", file.display())))?;
+    let bytes = files::read(file, files::MODULE).map_err(Failed::new)?;
     let engine = Engine::new(EngineOptions::default()).map_err(Failed::new)?;
     let code = engine.load(&bytes, &|_| {}).map_err(|refused| Failed::new(format!("{}: {refused}", file.display())))?;
     let list = |words: &[&str]| if words.is_empty() { "nothing".to_owned() } else { words.join(", ") };

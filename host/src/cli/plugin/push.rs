@@ -1,16 +1,19 @@
 //! `witgate plugin push`: uploads a module, and shows how it is sent, compiled and checked.
 
-use std::{fs, path::PathBuf, rc::Rc, time::Duration};
+use std::{path::PathBuf, rc::Rc, time::Duration};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 use super::path;
-use crate::cli::{
-    Failed, Outcome,
-    client::{Client, Progress},
-    show::{Paint, say},
-    target::Connect,
+use crate::{
+    cli::{
+        Failed, Outcome,
+        client::{Client, Progress},
+        show::{Paint, say},
+        target::Connect,
+    },
+    files,
 };
 
 /// Upload a module as a new version.
@@ -31,7 +34,7 @@ pub(in crate::cli) struct Arguments {
 
 pub(super) fn command(arguments: &Arguments) -> Outcome {
     let file = &arguments.file;
-    let module = fs::read(file).map_err(|error| Failed::new(format!("{}: cannot read it: {error}", file.display())))?;
+    let module = files::read(file, files::MODULE).map_err(Failed::new)?;
     let client = Client::open(&arguments.connect)?;
     let resource = path(&arguments.name, &format!("?progress=true&activate={}", arguments.activate));
     // Draws to stderr, and nothing where that is no terminal.
