@@ -347,6 +347,24 @@ error: `health` is not supported by this version of Witgate
     }
 
     #[test]
+    fn what_regular_expressions_take() {
+        check_route(
+            "path_regex='\\w{1000}'\nquery={a={regex='x'}}\ncluster='c'\n",
+            &[
+                "3:12 route[0].path_regex: bad `path_regex`: it takes more than 10 MiB compiled | a regular expression, such as \"^/v[0-9]+/\" | repetitions such as {1,500} and classes such as \\w and \\d multiply; [A-Za-z0-9_] is smaller",
+            ],
+        );
+        let many: String = (0..80).map(|n| format!("h{n}={{regex='\\w{{100}}'}}\n")).collect();
+        let text = format!("cluster='c'\n[route.headers]\n{many}");
+        check_route(
+            &text,
+            &[
+                "13:11 route[0].headers.h8.regex: bad `regex`: with it, the file's regular expressions take more than 64 MiB compiled | a regular expression | repetitions such as {1,500} and classes such as \\w and \\d multiply; [A-Za-z0-9_] is smaller",
+            ],
+        );
+    }
+
+    #[test]
     fn what_a_route_does() {
         check_route(
             "",

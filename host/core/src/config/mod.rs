@@ -7,6 +7,7 @@
 mod decode;
 mod diagnostic;
 mod model;
+mod patterns;
 mod reader;
 mod references;
 mod sink;

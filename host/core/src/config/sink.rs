@@ -9,6 +9,7 @@ use std::{
 
 use super::{
     diagnostic::{Diagnostic, Diagnostics, Excerpt, MAX_DIAGNOSTICS, Severity},
+    patterns::Patterns,
     reader::Spot,
     suggest,
 };
@@ -118,6 +119,8 @@ pub(super) struct Sink<'t> {
     text: &'t str,
     found: RefCell<Vec<Finding>>,
     comparisons: Cell<usize>,
+    /// What is left for regular expressions.
+    pub(super) patterns: Patterns,
 }
 
 /// What came of it.
@@ -129,7 +132,7 @@ pub(super) struct Found {
 impl<'t> Sink<'t> {
     /// `file` is the name that diagnostics show.
     pub(super) fn new(file: &'t str, text: &'t str) -> Self {
-        Self { file, text, found: RefCell::default(), comparisons: Cell::new(0) }
+        Self { file, text, found: RefCell::default(), comparisons: Cell::new(0), patterns: Patterns::default() }
     }
 
     /// Adds a finding.

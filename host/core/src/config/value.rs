@@ -1,4 +1,4 @@
-//! Text to values: durations, sizes, addresses, patterns and names. Knows nothing of TOML or of keys.
+//! Text to values: durations, sizes, addresses and names. Knows nothing of TOML or of keys.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -7,7 +7,6 @@ use std::{
 
 use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
-use regex::Regex;
 
 use super::model::HostPattern;
 
@@ -20,11 +19,11 @@ pub(super) struct Bad {
 }
 
 impl Bad {
-    fn new(message: impl Into<String>) -> Self {
+    pub(super) fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), help: None }
     }
 
-    fn help(mut self, help: impl Into<String>) -> Self {
+    pub(super) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
@@ -263,16 +262,6 @@ pub(super) fn path(text: &str) -> Result<String, Bad> {
         return Err(if c == '?' { bad.help("match the query with `query = { … }`") } else { bad });
     }
     Ok(text.to_owned())
-}
-
-/// A regular expression.
-pub(super) fn regex(text: &str) -> Result<Regex, Bad> {
-    Regex::new(text).map_err(|error| {
-        let error = error.to_string();
-        // The crate prints the pattern and a caret, then the reason in the last line.
-        let reason = error.lines().last().unwrap_or_default();
-        Bad::new(reason.strip_prefix("error: ").unwrap_or(reason))
-    })
 }
 
 /// A header's name.

@@ -1,6 +1,7 @@
 //! What a route's request must be like: hosts, path, methods, headers, cookies and query.
 
 use http::{HeaderName, Method};
+use regex::Regex;
 
 use super::{
     super::{
@@ -38,9 +39,13 @@ pub(super) fn path(table: &Table<'_>) -> PathMatch {
         .and_then(|value| value.parse("the beginning of a path, such as \"/api/\"", value::path))
         .map(PathMatch::Prefix);
     let regex = regex
-        .and_then(|value| value.parse("a regular expression, such as \"^/v[0-9]+/\"", value::regex))
+        .and_then(|value| self::regex(&value, "a regular expression, such as \"^/v[0-9]+/\""))
         .map(PathMatch::Regex);
     path.or(prefix).or(regex).unwrap_or(PathMatch::Any)
+}
+
+fn regex(value: &Value<'_>, expected: &str) -> Option<Regex> {
+    value.parse(expected, |text| value.sink.patterns.compile(text)).flatten()
 }
 
 /// Reports all but the first of keys that exclude each other.
@@ -95,7 +100,7 @@ fn value_match(value: &Value<'_>) -> Option<ValueMatch> {
         let message = if regex.is_some() { "`regex` stands beside `present`" } else { "neither `regex` nor `present`" };
         table.sink.report(Finding::error(&table.spot, message).expected(VALUE));
     }
-    let regex = regex.and_then(|value| value.parse("a regular expression", value::regex)).map(ValueMatch::Regex);
+    let regex = regex.and_then(|value| self::regex(&value, "a regular expression")).map(ValueMatch::Regex);
     let present = present.and_then(|value| value.boolean()).map(ValueMatch::Present);
     table.finish();
     regex.or(present)
