@@ -43,6 +43,7 @@ mod socket;
 mod tests;
 mod units;
 mod upload;
+mod wire;
 mod work;
 
 use std::{io, sync::Arc};

@@ -4,12 +4,8 @@
 use std::{
     cell::{Cell, RefCell},
     convert::Infallible,
-    future::Future,
-    io,
-    pin::Pin,
     rc::Rc,
     sync::Arc,
-    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -17,9 +13,8 @@ use http::{Method, Request, StatusCode, header, request::Parts};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, Sleep, timeout},
+    time::{Instant, timeout},
 };
 use witgate_policy::Instances;
 
@@ -33,6 +28,7 @@ use super::{
     routes,
     socket::{Listener, Stream},
     upload,
+    wire::Wire,
 };
 use crate::control::Control;
 
@@ -41,9 +37,6 @@ const CONNECTIONS: usize = 64;
 
 /// Time for a request's head, and for silence between two requests.
 const HEAD_TIME: Duration = Duration::from_secs(10);
-
-/// How long a client may leave an answer unread.
-const STALL: Duration = Duration::from_secs(15);
 
 /// Bytes of a request's head.
 const HEAD_BYTES: usize = 32 << 10;
@@ -125,7 +118,7 @@ async fn serve(stream: Box<dyn Stream>, peer: Arc<str>, desk: Rc<Desk>) {
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
         .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(Unstalled { stream, timer: None }), service);
+        .serve_connection(TokioIo::new(Wire::new(stream)), service);
     if let Err(error) = connection.await {
         tracing::debug!(peer = &*peer, %error, "admin connection ended");
     }
@@ -221,45 +214,5 @@ async fn permit(of: &Arc<Semaphore>, what: &str) -> Result<OwnedSemaphorePermit,
             let error = format!("too many {what} at once; try again in a few seconds");
             Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, error).header(header::RETRY_AFTER, "5"))
         }
-    }
-}
-
-/// A stream whose writes fail once the other side has read nothing for [`STALL`].
-struct Unstalled {
-    stream: Box<dyn Stream>,
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-impl Unstalled {
-    fn watched<T>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if outcome.is_ready() {
-            self.timer = None;
-            return outcome;
-        }
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(STALL)));
-        ready!(timer.as_mut().poll(cx));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-    }
-}
-
-impl AsyncRead for Unstalled {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Unstalled {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.watched(cx, outcome)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let outcome = Pin::new(&mut self.stream).poll_flush(cx);
-        self.watched(cx, outcome)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
