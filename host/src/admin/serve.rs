@@ -28,7 +28,7 @@ use super::{
     routes,
     socket::{Listener, Stream},
     upload,
-    wire::Wire,
+    wire::{HEAD_BYTES, Wire},
 };
 use crate::control::Control;
 
@@ -37,9 +37,6 @@ const CONNECTIONS: usize = 64;
 
 /// Time for a request's head, and for silence between two requests.
 const HEAD_TIME: Duration = Duration::from_secs(10);
-
-/// Bytes of a request's head.
-const HEAD_BYTES: usize = 32 << 10;
 
 /// Uploads that are read and compiled at once: each may hold `max_upload` bytes and a core.
 const UPLOADS: usize = 2;

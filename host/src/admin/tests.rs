@@ -77,13 +77,19 @@ impl Running {
     /// Sends a request with `headers` (each with its line break) and reads the answer to the end of the connection.
     #[track_caller]
     fn raw(&self, request: &str, headers: &str, body: &[u8]) -> Answer {
-        let mut stream = self.connect();
         let length = if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
-        write!(stream, "{request} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n{headers}{length}\r\n").unwrap();
-        stream.write_all(body).unwrap();
+        let head = format!("{request} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n{headers}{length}\r\n");
+        self.bytes(&[head.as_bytes(), body].concat())
+    }
+
+    /// Sends bytes and reads the answer to the end of the connection.
+    #[track_caller]
+    fn bytes(&self, request: &[u8]) -> Answer {
+        let mut stream = self.connect();
+        stream.write_all(request).unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{request}: no head in {text:?}"));
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head in {text:?}"));
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap();
         Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
     }
@@ -139,6 +145,31 @@ fn what_is_not_there_or_not_understood_is_said_so() {
     running.check("POST /v1/explain", &" ".repeat(70_000), 413, "65536");
     let answer = running.ask("DELETE /v1/drain", "");
     assert!(answer.status == 405 && answer.head.contains("allow: post"), "{}", answer.head);
+}
+
+#[test]
+fn what_the_parser_refuses_is_json_too() {
+    let running = Running::new();
+    let check = |request: &str, status: u16, part: &str| {
+        let answer = running.bytes(request.as_bytes());
+        let shown = format!("{:.60}: {} {}", request, answer.head, answer.body);
+        assert_eq!(answer.status, status, "{shown}");
+        assert!(answer.json()["error"].as_str().is_some_and(|error| error.contains(part)), "{shown}");
+        let length = format!("content-length: {}", answer.body.len());
+        for field in ["content-type: application/json", "cache-control: no-store", "connection: close", &length] {
+            assert!(answer.head.contains(field), "{field}: {shown}");
+        }
+    };
+    check("nonsense\r\n\r\n", 400, "not HTTP/1.1");
+    check("GET /livez HTTP/9.9\r\n\r\n", 400, "not HTTP/1.1");
+    check("GET /livez HTTP/1.1\r\nno colon\r\n\r\n", 400, "not HTTP/1.1");
+    check("GET /livez HTTP/1.1\r\ncontent-length: many\r\n\r\n", 400, "not HTTP/1.1");
+    // No more than is read: what is left unread would reset the connection under the answer.
+    check(&format!("GET /livez HTTP/1.1\r\na: {}", "x".repeat((32 << 10) - 24)), 431, "32768 bytes");
+    check(&format!("GET /livez HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(101)), 431, "100 headers");
+    // Errors with a body of their own are left alone.
+    assert!(running.raw("GET /livez", "", b"").body.contains("alive"));
+    running.check("GET /v1/nothing", "", 404, "there is no /v1/nothing");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! A connection as the HTTP parser sees it: its writes fail once the other side reads nothing any more. Decides nothing
-//! about requests.
+//! A connection as the HTTP parser sees it: its writes fail once the other side reads nothing any more, and the parser's
+//! own error responses get the shape of all others. Decides nothing about requests.
 
 use std::{
     future::Future,
@@ -9,12 +9,20 @@ use std::{
     time::Duration,
 };
 
+use bytes::{Buf, Bytes};
+use http::StatusCode;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::Sleep,
 };
 
-use super::socket::Stream;
+use super::{
+    reply::{ApiError, Body},
+    socket::Stream,
+};
+
+/// Bytes of a request's head.
+pub(super) const HEAD_BYTES: usize = 32 << 10;
 
 /// How long a client may leave an answer unread.
 const STALL: Duration = Duration::from_secs(15);
@@ -23,11 +31,13 @@ const STALL: Duration = Duration::from_secs(15);
 pub(super) struct Wire {
     stream: Box<dyn Stream>,
     timer: Option<Pin<Box<Sleep>>>,
+    /// What goes out in place of the parser's own error response, as far as it has not gone yet.
+    replacement: Option<Bytes>,
 }
 
 impl Wire {
     pub(super) fn new(stream: Box<dyn Stream>) -> Self {
-        Self { stream, timer: None }
+        Self { stream, timer: None, replacement: None }
     }
 
     fn watched<T>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -49,8 +59,25 @@ impl AsyncRead for Wire {
 
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.watched(cx, outcome)
+        if self.replacement.is_none() {
+            self.replacement = parsers_own(buf).map(in_our_shape);
+        }
+        let Some(mut left) = self.replacement.take() else {
+            let outcome = Pin::new(&mut self.stream).poll_write(cx, buf);
+            return self.watched(cx, outcome);
+        };
+        while left.has_remaining() {
+            let outcome = Pin::new(&mut self.stream).poll_write(cx, &left);
+            match self.watched(cx, outcome) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(n)) => left.advance(n),
+                other => {
+                    self.replacement = Some(left);
+                    return other;
+                }
+            }
+        }
+        Poll::Ready(Ok(buf.len()))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -61,4 +88,36 @@ impl AsyncWrite for Wire {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
+}
+
+/// The head of an error response that the parser wrote by itself: it has no body, and no content type, which every
+/// response of the API has. No part of a body can be taken for one, as JSON and metrics have no bare carriage return.
+fn parsers_own(written: &[u8]) -> Option<&str> {
+    let head = std::str::from_utf8(written).ok().filter(|head| head.starts_with("HTTP/1.1 4"))?;
+    let bare = head.ends_with("\r\n\r\n") && head.contains(NO_BODY) && !head.contains("content-type");
+    bare.then_some(head)
+}
+
+const NO_BODY: &str = "content-length: 0\r\n";
+
+fn in_our_shape(head: &str) -> Bytes {
+    let error = match head.get(9..12) {
+        Some("431") => ApiError::new(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            format!("the request's head is too large: at most {HEAD_BYTES} bytes and 100 headers are read"),
+        ),
+        Some("414") => ApiError::new(StatusCode::URI_TOO_LONG, "the request's path and query are too long"),
+        _ => ApiError::bad_request(
+            "this is not HTTP/1.1: expected a line like \"GET /v1/plugins HTTP/1.1\", then headers, each a line \
+             \"name: value\", then an empty line",
+        ),
+    };
+    let reply = error.into_reply();
+    let mut fields = String::new();
+    for (name, value) in reply.headers() {
+        fields.push_str(&format!("{name}: {}\r\n", value.to_str().unwrap_or_default()));
+    }
+    let Body::Whole(Some(body)) = reply.into_body() else { return Bytes::copy_from_slice(head.as_bytes()) };
+    let length = format!("{fields}content-length: {}\r\n", body.len());
+    [head.replacen(NO_BODY, &length, 1).as_bytes(), &body].concat().into()
 }
