@@ -50,6 +50,13 @@ pub enum Problem {
     Text(usize),
 }
 
+impl FileError {
+    /// Whether there is nothing of that name.
+    pub fn is_absent(&self) -> bool {
+        matches!(&self.problem, Problem::Io(error) if error.kind() == io::ErrorKind::NotFound)
+    }
+}
+
 /// An open file that is one.
 ///
 /// # Errors
@@ -73,8 +80,15 @@ pub fn open(path: &Path) -> Result<File, FileError> {
 /// # Errors
 /// As [`open`], or the file is larger.
 pub fn read(path: &Path, limit: Limit) -> Result<Vec<u8>, FileError> {
+    read_open(open(path)?, path, limit)
+}
+
+/// All of what [`open`] has opened at `path`.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_open(file: File, path: &Path, limit: Limit) -> Result<Vec<u8>, FileError> {
     let failed = |problem| FileError { path: path.to_owned(), problem };
-    let file = open(path)?;
     let mut bytes = Vec::new();
     // What a file says of its size need not be so: those in /proc say 0.
     file.take(limit.bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(|error| failed(Problem::Io(error)))?;

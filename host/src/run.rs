@@ -3,7 +3,6 @@
 use std::{
     io,
     net::SocketAddr,
-    path::PathBuf,
     rc::Rc,
     sync::{Arc, mpsc},
     thread::{self, JoinHandle},
@@ -53,14 +52,6 @@ pub enum StartError {
     /// The state directory.
     #[error("{0}")]
     State(#[from] StoreError),
-    /// The key of the artefact cache.
-    #[error("the artefact cache in {} cannot be used: {source}", dir.display())]
-    Cache {
-        /// The state directory.
-        dir: PathBuf,
-        /// What is wrong.
-        source: io::Error,
-    },
     /// The Wasm engine.
     #[error("the Wasm engine cannot start: {0}")]
     Engine(String),
@@ -90,6 +81,8 @@ impl Proxy {
             tracing::warn!(%note, "the plugin store was mended");
         }
         let cookie_secret = secrets::key(&state.join("cookie.key"))?;
+        // Nothing hangs on it but artefacts, which are compiled anew.
+        let artefact_key = secrets::replaceable_key(&state.join("artifact.key"))?;
         let bound = config
             .listeners
             .iter()
@@ -97,7 +90,7 @@ impl Proxy {
             .collect::<Result<Vec<_>, _>>()?;
         let admin = admin::bind(&config.admin.listen)
             .map_err(|source| StartError::Admin { address: admin::show(&config.admin.listen), source })?;
-        let cache = CacheOptions::open(&state).map_err(|source| StartError::Cache { dir: state.clone(), source })?;
+        let cache = CacheOptions { dir: state.join("cache"), key: artefact_key };
         let engine = Engine::new(EngineOptions {
             memory_ceiling: config.plugin_bounds.memory_ceiling,
             max_instances: MIN_INSTANCES.max(u32::try_from(workers + 1).unwrap_or(u32::MAX).saturating_mul(32)),

@@ -1,16 +1,24 @@
 //! Secrets on disk: made with mode 0600 where they are absent, refused where others may read them. Never logged.
 
 use std::{
-    fs, io,
-    io::Write,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    fs::{self, File},
+    io::{self, Write as _},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
+
+use crate::files::{self, FileError, Limit};
+
+/// Of a secret: 256 bits take 64 bytes, and operators may have tokens of their own.
+const LIMIT: Limit = Limit { bytes: 4 << 10, of: "a secret" };
 
 /// A secret's file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    /// The system refuses.
+    /// It is no file, or cannot be read.
+    #[error("{0}")]
+    File(#[from] FileError),
+    /// It cannot be made.
     #[error("{}: {doing}: {source}", path.display())]
     Io {
         /// The file.
@@ -21,7 +29,10 @@ pub enum SecretError {
         source: io::Error,
     },
     /// Others than the owner may use it.
-    #[error("{}: mode {mode:04o} lets others than its owner use it; `chmod 600` it", path.display())]
+    #[error(
+        "{}: mode {mode:04o} lets others than its owner use it; `chmod 600` it, or remove it to have a new one made",
+        path.display()
+    )]
     Open {
         /// The file.
         path: PathBuf,
@@ -60,26 +71,41 @@ pub fn key(path: &Path) -> Result<[u8; 32], SecretError> {
     Ok(key)
 }
 
+/// The same, of a key on which nothing hangs that is not soon made again: a new one is made where it is damaged.
+///
+/// # Errors
+/// As [`key`], but for what it holds.
+pub fn replaceable_key(path: &Path) -> Result<[u8; 32], SecretError> {
+    match key(path) {
+        Err(error @ SecretError::Content { .. }) => {
+            tracing::warn!(%error, "the key is damaged; a new one is made");
+            let doing = "cannot remove it";
+            fs::remove_file(path).map_err(|source| SecretError::Io { path: path.to_owned(), doing, source })?;
+            key(path)
+        }
+        other => other,
+    }
+}
+
 /// The secret text in `path`, without surrounding white space; 256 random bits in hexadecimal where there is no file.
 ///
 /// # Errors
 /// The file cannot be made or read, is open to others, or is empty.
 pub fn text(path: &Path) -> Result<String, SecretError> {
-    match fs::metadata(path) {
-        Ok(metadata) => {
-            if !metadata.is_file() {
-                let problem = "it is a directory or a device, and should be a file; remove it to have one made";
-                return Err(SecretError::Content { path: path.to_owned(), problem });
-            }
-            let mode = metadata.permissions().mode() & 0o7777;
-            if mode & 0o077 != 0 {
-                return Err(SecretError::Open { path: path.to_owned(), mode });
-            }
-            read(path)
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => make(path),
-        Err(source) => Err(SecretError::Io { path: path.to_owned(), doing: "cannot look at it", source }),
+    let file = match files::open(path) {
+        Err(error) if error.is_absent() => return make(path),
+        opened => opened?,
+    };
+    let metadata = file.metadata().map_err(|source| SecretError::Io {
+        path: path.to_owned(),
+        doing: "cannot look at it",
+        source,
+    })?;
+    let mode = metadata.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(SecretError::Open { path: path.to_owned(), mode });
     }
+    content(file, path)
 }
 
 /// The secret text in `path`, which must be there.
@@ -87,17 +113,17 @@ pub fn text(path: &Path) -> Result<String, SecretError> {
 /// # Errors
 /// The file cannot be read or is empty.
 pub fn read(path: &Path) -> Result<String, SecretError> {
-    let text = fs::read_to_string(path).map_err(|source| SecretError::Io {
-        path: path.to_owned(),
-        doing: "cannot read it",
-        source,
-    })?;
-    let text = text.trim();
-    if text.is_empty() {
-        let problem = "it is empty; remove it to have a new secret made";
-        return Err(SecretError::Content { path: path.to_owned(), problem });
+    content(files::open(path)?, path)
+}
+
+fn content(file: File, path: &Path) -> Result<String, SecretError> {
+    let content = |problem| SecretError::Content { path: path.to_owned(), problem };
+    let bytes = files::read_open(file, path, LIMIT)?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| content("it is not text; remove it to have a new one made"))?;
+    match text.trim() {
+        "" => Err(content("it is empty; remove it to have a new one made")),
+        text => Ok(text.to_owned()),
     }
-    Ok(text.to_owned())
 }
 
 /// Makes the file whole or not at all: a crash in between leaves no half of a secret behind. Where another process makes
@@ -113,20 +139,21 @@ fn make(path: &Path) -> Result<String, SecretError> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.tmp", std::process::id()));
     let temporary = path.with_file_name(name);
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&temporary)
-        .map_err(io("cannot make it"))?;
-    file.write_all(format!("{text}\n").as_bytes()).map_err(io("cannot write it"))?;
-    file.sync_all().map_err(io("cannot write it"))?;
+    // What a process that was killed has left, which had the same number.
+    let _ = fs::remove_file(&temporary);
+    let mut file =
+        File::options().write(true).create_new(true).mode(0o600).open(&temporary).map_err(io("cannot make it"))?;
+    let written = file.write_all(format!("{text}\n").as_bytes()).and_then(|()| file.sync_all());
     // Not a rename, which would put this secret over one that another process has made, read and uses since.
-    let linked = fs::hard_link(&temporary, path);
+    let linked = written.and_then(|()| fs::hard_link(&temporary, path));
     let _ = fs::remove_file(&temporary);
     match linked {
-        Ok(()) => Ok(text),
+        Ok(()) => {
+            // What the secret protects is soon on disk: its name must not be the last to get there.
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            File::open(parent).and_then(|dir| dir.sync_all()).map_err(io("cannot write its directory"))?;
+            Ok(text)
+        }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => read(path),
         Err(error) => Err(io("cannot make it")(error)),
     }
@@ -171,5 +198,22 @@ mod tests {
         assert!(error.contains("empty"), "{error}");
         let error = text(dir.path()).unwrap_err().to_string();
         assert!(error.contains("is a directory"), "{error}");
+    }
+
+    #[test]
+    fn a_key_that_can_be_made_again_is_made_where_it_is_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        let mut last = replaceable_key(&path).unwrap();
+        for damaged in [&b""[..], b"0011", &[b'x'; 64], &[0xff; 32]] {
+            fs::write(&path, damaged).unwrap();
+            let new = replaceable_key(&path).unwrap();
+            assert_ne!(new, last, "{damaged:?}");
+            assert_eq!(replaceable_key(&path).unwrap(), new, "{damaged:?}");
+            last = new;
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let error = replaceable_key(&path).unwrap_err().to_string();
+        assert!(error.contains("0640") && error.contains("chmod 600"), "{error}");
     }
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -117,59 +117,15 @@ fn guarded<T>(stage: Stage, work: impl FnOnce() -> T) -> Result<T, Refused> {
 pub struct CacheOptions {
     /// Made when the first artefact is stored.
     pub dir: PathBuf,
-    /// Secret to this machine.
+    /// Secret to the user that the proxy runs as: whoever knows it, and can write to `dir`, has machine code of their own
+    /// run by the proxy.
     pub key: [u8; KEY],
-}
-
-impl CacheOptions {
-    /// The cache of a state directory: `cache/`, with the key in `artifact.key`, which is made (mode 0600) at first, and
-    /// where it is damaged: nothing hangs on it but artefacts, which are compiled anew then.
-    ///
-    /// # Errors
-    /// Where the key cannot be read or written, or is readable by others.
-    pub fn open(state_dir: &Path) -> io::Result<Self> {
-        let path = state_dir.join("artifact.key");
-        let key = match fs::read(&path) {
-            Ok(bytes) => {
-                if fs::metadata(&path)?.permissions().mode() & 0o077 != 0 {
-                    return Err(io::Error::other(format!(
-                        "{} can be read by others, so compiled artefacts cannot be trusted: chmod 600 it, or delete it \
-                         and {}",
-                        path.display(),
-                        state_dir.join("cache").display()
-                    )));
-                }
-                match bytes.try_into() {
-                    Ok(key) => key,
-                    Err(_) => {
-                        warn!(path = %path.display(), "the key is not {KEY} bytes long; a new one is made");
-                        new_key(&path)?
-                    }
-                }
-            }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => new_key(&path)?,
-            Err(e) => return Err(io::Error::new(e.kind(), format!("{}: {e}", path.display()))),
-        };
-        Ok(Self { dir: state_dir.join("cache"), key })
-    }
 }
 
 impl std::fmt::Debug for CacheOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("CacheOptions").field("dir", &self.dir).finish_non_exhaustive()
     }
-}
-
-fn new_key(path: &Path) -> io::Result<[u8; KEY]> {
-    let mut key = [0; KEY];
-    getrandom::fill(&mut key).map_err(|e| io::Error::other(e.to_string()))?;
-    // Never in place: a process that is killed here must not leave half a key.
-    let unfinished = path.with_extension("key.tmp");
-    let _ = fs::remove_file(&unfinished);
-    write_new(&unfinished, &[&key])
-        .and_then(|()| fs::rename(&unfinished, path))
-        .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;
-    Ok(key)
 }
 
 /// Compiled artefacts by the module's SHA-256 and by everything of wasmtime that they depend on.

@@ -255,6 +255,12 @@ fn a_state_directory_that_is_none_is_named() {
     let write = |bytes: Vec<u8>| move |room: &Room| fs::write(room.path("state/cookie.key"), bytes).expect("a key");
     refused(&room, write(key[..10].to_vec()), &["cookie.key", "64 hexadecimal digits"], write(key.clone()));
     refused(&room, write(Vec::new()), &["cookie.key", "empty"], write(key));
+    for name in ["state/cookie.key", "state/artifact.key"] {
+        let mode = |mode: u32| {
+            move |room: &Room| fs::set_permissions(room.path(name), fs::Permissions::from_mode(mode)).expect("chmod")
+        };
+        refused(&room, mode(0o644), &[name, "0644", "chmod 600"], mode(0o600));
+    }
 }
 
 #[test]
