@@ -92,6 +92,7 @@ impl Control {
         workers: usize,
         cookie_secret: [u8; 32],
         listeners: Vec<(String, SocketAddr)>,
+        drain: Drain,
     ) -> Arc<Self> {
         let telemetry = Telemetry::new(workers);
         let mut slots = BTreeMap::new();
@@ -112,7 +113,7 @@ impl Control {
         Arc::new(Self {
             live,
             telemetry,
-            drain: Drain::default(),
+            drain,
             listeners,
             engine,
             store,

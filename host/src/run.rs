@@ -4,7 +4,7 @@ use std::{
     io,
     net::SocketAddr,
     rc::Rc,
-    sync::{Arc, mpsc},
+    sync::{Arc, Weak, mpsc},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -14,7 +14,7 @@ use witgate_core::config::Config;
 use witgate_policy::{CacheOptions, Engine, EngineOptions, Store, StoreError};
 
 use crate::{
-    admin::{self, Admin, AdminAddress},
+    admin::{self, Admin, AdminAddress, SocketFile},
     control::Control,
     drain::{Drain, Phase},
     listen::{self, BindError, Bound},
@@ -27,6 +27,7 @@ use crate::{
 pub struct Proxy {
     control: Arc<Control>,
     admin: AdminAddress,
+    socket_file: Weak<SocketFile>,
     token: String,
     workers: Vec<JoinHandle<()>>,
     controller: Option<JoinHandle<()>>,
@@ -70,6 +71,11 @@ impl Proxy {
     /// # Errors
     /// An address is taken, the state directory is in use by another process, a secret's file is open to others …
     pub fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with(config, Drain::default())
+    }
+
+    /// The same with a token of the caller's: a drain may begin before the start has ended, and then follows on it.
+    pub(crate) fn start_with(config: Config, drain: Drain) -> Result<Self, StartError> {
         let workers = match config.runtime.workers {
             0 => thread::available_parallelism().map_or(1, usize::from),
             n => n,
@@ -99,14 +105,14 @@ impl Proxy {
         .map_err(|error| StartError::Engine(error.to_string()))?;
         let drain_timeout = config.runtime.drain_timeout;
         let listeners = bound.iter().map(|b| (b.name.clone(), b.address)).collect();
-        let control = Control::start(Arc::new(config), engine, store, workers, cookie_secret, listeners);
+        let control = Control::start(Arc::new(config), engine, store, workers, cookie_secret, listeners, drain);
         for (name, address) in &control.listeners {
             tracing::info!(listener = name, %address, "listening");
         }
         let threads = start_workers(&control, bound, workers, drain_timeout)?;
-        let address = admin.address().clone();
+        let (address, socket_file) = (admin.address().clone(), admin.socket_file());
         let controller = start_control(&control, admin, token.clone())?;
-        Ok(Self { control, admin: address, token, workers: threads, controller: Some(controller) })
+        Ok(Self { control, admin: address, socket_file, token, workers: threads, controller: Some(controller) })
     }
 
     /// Every listener's name and the address it was given.
@@ -122,6 +128,11 @@ impl Proxy {
     /// Where the admin API listens.
     pub fn admin(&self) -> &AdminAddress {
         &self.admin
+    }
+
+    /// What is to be removed where the process ends without dropping this.
+    pub(crate) fn socket_file(&self) -> Weak<SocketFile> {
+        self.socket_file.clone()
     }
 
     /// What the admin API asks for.

@@ -46,11 +46,14 @@ mod upload;
 mod wire;
 mod work;
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::{Arc, Weak},
+};
 
 use witgate_core::config::AdminListen;
 
-pub use socket::AdminAddress;
+pub use socket::{AdminAddress, SocketFile};
 
 use crate::control::Control;
 
@@ -79,6 +82,11 @@ impl Admin {
     /// Where it listens: never port 0.
     pub fn address(&self) -> &AdminAddress {
         &self.0.address
+    }
+
+    /// The Unix socket's file, as long as it is served; of TCP none ever.
+    pub fn socket_file(&self) -> Weak<SocketFile> {
+        self.0.file.as_ref().map(Arc::downgrade).unwrap_or_default()
     }
 
     /// Serves until dropped. Belongs into a local runtime: connections are local tasks of it.

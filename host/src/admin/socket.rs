@@ -9,6 +9,7 @@ use std::{
         net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -42,7 +43,7 @@ impl fmt::Display for AdminAddress {
 pub(super) struct Bound {
     pub(super) address: AdminAddress,
     socket: Std,
-    file: Option<SocketFile>,
+    pub(super) file: Option<Arc<SocketFile>>,
 }
 
 #[derive(Debug)]
@@ -54,7 +55,7 @@ enum Std {
 /// A socket that connections are accepted from. The Unix socket's file goes when this is dropped.
 pub(super) struct Listener {
     socket: Async,
-    _file: Option<SocketFile>,
+    _file: Option<Arc<SocketFile>>,
 }
 
 enum Async {
@@ -78,7 +79,11 @@ impl Bound {
             AdminListen::Unix(path) => {
                 make_way(path)?;
                 let (socket, file) = bind_unix(path)?;
-                Ok(Self { address: AdminAddress::Unix(path.clone()), socket: Std::Unix(socket), file: Some(file) })
+                Ok(Self {
+                    address: AdminAddress::Unix(path.clone()),
+                    socket: Std::Unix(socket),
+                    file: Some(Arc::new(file)),
+                })
             }
         }
     }
@@ -148,7 +153,7 @@ fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
 
 /// Removes the socket's file when the server ends, unless another process has put its own there since.
 #[derive(Debug)]
-struct SocketFile {
+pub struct SocketFile {
     path: PathBuf,
     identity: (u64, u64),
 }
@@ -159,12 +164,19 @@ impl SocketFile {
     }
 }
 
-impl Drop for SocketFile {
-    fn drop(&mut self) {
+impl SocketFile {
+    /// Removes it now: for a process that ends without running destructors.
+    pub fn remove(&self) {
         if identity(&self.path).is_ok_and(|found| found == self.identity) {
             // If it cannot be removed now, the next start finds it stale and removes it.
             let _ = fs::remove_file(&self.path);
         }
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        self.remove();
     }
 }
 

@@ -8,12 +8,11 @@ use std::{
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{
-    Failed, Outcome, load,
+    Outcome, load,
     logging::{self, Format},
     show::say,
     signals,
 };
-use crate::Proxy;
 
 /// Serve traffic until SIGTERM, which drains.
 #[derive(Debug, clap::Args)]
@@ -35,8 +34,7 @@ pub(super) fn command(arguments: Arguments) -> Outcome {
         tracing::warn!(file, line, key, "{}", warning.message);
     }
     raise_file_limit();
-    let proxy = Proxy::start(parsed.config).map_err(Failed::new)?;
-    signals::watch(proxy.control()).map_err(|error| Failed::new(format!("cannot watch signals: {error}")))?;
+    let proxy = signals::start(parsed.config)?;
     for (name, address) in proxy.listeners() {
         say!("listening {name} {address}");
     }

@@ -66,8 +66,7 @@ impl World {
             Failed::said()
         })?;
         let token = parsed.config.admin.token_file.clone();
-        let proxy = Proxy::start(parsed.config).map_err(Failed::new)?;
-        signals::watch(proxy.control()).map_err(|error| failed("cannot watch signals", &error))?;
+        let proxy = signals::start(parsed.config)?;
         let web = proxy.listener("web").ok_or_else(|| Failed::new("the proxy has no listener named web"))?;
         let admin = client(&proxy)?;
         let world = Self { proxy, web, admin, config: file, token, _origins: origins, _dir: dir };
