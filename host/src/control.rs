@@ -380,7 +380,6 @@ fn admit(
     workers: usize,
     progress: &dyn Fn(Stage),
 ) -> Result<Arc<Plugin>, Refused> {
-    progress(Stage::Configure);
     Plugin::admit(
         engine,
         code,
@@ -394,5 +393,6 @@ fn admit(
             // One a worker, and one each for the two that ask off the request path: the scores loop and explain.
             instances: workers + 2,
         },
+        progress,
     )
 }

@@ -81,7 +81,8 @@ impl Bench {
                 continue;
             };
             let settings = self.settings(config, Isolation::Worker);
-            let loaded = self.engine.load(&bytes, &|_| ()).and_then(|code| Plugin::admit(&self.engine, code, settings));
+            let loaded =
+                self.engine.load(&bytes, &|_| ()).and_then(|code| Plugin::admit(&self.engine, code, settings, &|_| ()));
             match loaded {
                 Ok(plugin) if plugin.exports().scorer => {
                     [2, 64, 512]
@@ -96,7 +97,7 @@ impl Bench {
 
     fn admit(&self, module: &[u8], config: &str, isolation: Isolation) -> Arc<Plugin> {
         let code = self.engine.load(module, &|_| ()).expect("loads");
-        Plugin::admit(&self.engine, code, self.settings(config, isolation)).expect("admitted")
+        Plugin::admit(&self.engine, code, self.settings(config, isolation), &|_| ()).expect("admitted")
     }
 
     fn settings(&self, config: &str, isolation: Isolation) -> Settings {

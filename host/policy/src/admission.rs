@@ -34,7 +34,9 @@ pub(crate) fn examine(
     code: &Code,
     settings: &Settings,
     log: &Arc<Log>,
+    progress: &dyn Fn(Stage),
 ) -> Result<Vec<FieldName>, Refused> {
+    progress(Stage::Configure);
     let (budget, configure) = (settings.budget, |reason: String| Refused::new(Stage::Configure, reason));
     if budget.memory > engine.memory_ceiling {
         let (asked, ceiling) = (budget.memory >> 20, engine.memory_ceiling >> 20);
@@ -47,6 +49,7 @@ pub(crate) fn examine(
         .map_err(|e| configure(during(&e, "configure", CONFIGURE, settings)))?
         .map_err(|text| configure(format!("configure refuses its configuration: {text}")))?;
     let fields = manifest(fields).map_err(configure)?;
+    progress(Stage::Rehearse);
     let (times, least) = REHEARSAL;
     rehearse(caller((budget.time * times).max(least)), &mut instance, &fields, settings)?;
     if settings.isolation == Isolation::Request {

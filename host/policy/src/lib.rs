@@ -121,7 +121,7 @@ pub enum Stage {
     Inspect,
     /// An instance is made and `lifecycle.configure` is called.
     Configure,
-    /// Every exported question is answered once about a made-up request.
+    /// Every exported question is answered once about a made-up request, and spare instances are made.
     Rehearse,
     /// The version is written to disk.
     Store,

@@ -16,7 +16,7 @@ use crate::engine::{self, Code, Engine};
 use crate::instances::{Caller, Instance};
 use crate::log::Log;
 use crate::stats::Stats;
-use crate::{Exports, Failure, Refused};
+use crate::{Exports, Failure, Refused, Stage};
 
 /// What is configured of a plugin.
 #[derive(Debug, Clone)]
@@ -75,14 +75,19 @@ pub struct Plugin {
 
 impl Plugin {
     /// Makes an instance, configures it, asks each exported question once about a made-up request, and prepares
-    /// `settings.instances` fresh spares. Slow: never on a worker.
+    /// `settings.instances` fresh spares. Slow: never on a worker. `progress` hears of each step as it begins.
     ///
     /// # Errors
     /// Where any of it fails; the error says what and how.
-    pub fn admit(engine: &Arc<Engine>, code: Arc<Code>, settings: Settings) -> Result<Arc<Self>, Refused> {
+    pub fn admit(
+        engine: &Arc<Engine>,
+        code: Arc<Code>,
+        settings: Settings,
+        progress: &dyn Fn(Stage),
+    ) -> Result<Arc<Self>, Refused> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let log = Arc::new(Log::new(&settings.name, settings.version));
-        let manifest = admission::examine(engine, &code, &settings, &log)?;
+        let manifest = admission::examine(engine, &code, &settings, &log, progress)?;
         let plugin = Arc::new_cyclic(|me| Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             me: me.clone(),

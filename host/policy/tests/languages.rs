@@ -88,7 +88,7 @@ fn admit(engine: &Arc<Engine>, code: &Arc<Code>, config: &str, memory: u64) -> R
         instances: SPARES,
         ..Settings::default()
     };
-    Plugin::admit(engine, Arc::clone(code), settings)
+    Plugin::admit(engine, Arc::clone(code), settings, &|_| ())
 }
 
 /// Tenants and what the configuration above says of them.

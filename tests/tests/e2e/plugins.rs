@@ -188,6 +188,25 @@ fn an_upload_that_a_removal_races_is_live_when_it_is_answered() {
 }
 
 #[test]
+fn an_upload_tells_each_step_as_it_begins() {
+    let origins = origins();
+    let running = start("[[route]]\nname = \"r\"\ncluster = \"stable\"\nplugins = { router = \"flip\" }\n", &origins);
+    let told = |wasm: &[u8]| {
+        let answer = running.call("PUT", "/v1/plugins/flip?activate=true&progress=true", wasm);
+        let lines: Vec<serde_json::Value> =
+            answer.body.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
+        let stages: Vec<String> = lines.iter().filter_map(|line| Some(line["stage"].as_str()?.to_owned())).collect();
+        stages.join(" ")
+    };
+    let all = "hash load-artefact wrap compile inspect configure rehearse store";
+    assert_eq!(told(&answering(250)), all);
+    assert_eq!(told(&answering(250)), "hash configure rehearse store", "the same bytes are loaded already");
+    let bad = Fixture::new(&["router"]).always("route", fixtures::TRAP).build();
+    // The last line is the error, which names the step that refuses.
+    assert_eq!(told(&bad), all.replace("store", "rehearse"));
+}
+
+#[test]
 fn a_refused_upload_says_why_and_leaves_the_active_version() {
     let origins = origins();
     let running = start("[[route]]\nname = \"r\"\ncluster = \"stable\"\nplugins = { router = \"flip\" }\n", &origins);

@@ -23,7 +23,7 @@ fn load_with(key: [u8; 32], dir: &Path, module: &[u8]) -> bool {
     let code = engine.load(module, &|stage| stages.borrow_mut().push(stage)).expect("loads");
     let compiled = stages.borrow().contains(&Stage::Compile);
     assert_eq!(code.from_cache, !compiled);
-    Plugin::admit(&engine, code, Settings::default()).expect("admitted");
+    Plugin::admit(&engine, code, Settings::default(), &|_| ()).expect("admitted");
     compiled
 }
 

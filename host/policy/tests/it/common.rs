@@ -15,7 +15,7 @@ pub(crate) fn engine() -> Arc<Engine> {
 
 /// Loads and admits.
 pub(crate) fn admit(engine: &Arc<Engine>, bytes: &[u8], settings: Settings) -> Result<Arc<Plugin>, Refused> {
-    engine.load(bytes, &|_| ()).and_then(|code| Plugin::admit(engine, code, settings))
+    engine.load(bytes, &|_| ()).and_then(|code| Plugin::admit(engine, code, settings, &|_| ()))
 }
 
 /// A live request's head.
