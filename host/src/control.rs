@@ -38,6 +38,9 @@ pub struct Control {
     cookie_secret: [u8; 32],
 }
 
+/// The version of a plugin that is admitted to see whether it can be, and asked nothing.
+const ONLY_CHECKED: u32 = 0;
+
 /// What was uploaded.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Uploaded {
@@ -99,7 +102,7 @@ impl Control {
         let most = files::Limit { bytes: config.plugin_bounds.max_upload, of: "[plugins] max_upload" };
         for name in plugin_names(&config, &store) {
             let settings = settings_of(&config, &name);
-            let slot = match boot(&engine, &store, &settings, most, workers) {
+            let slot = match boot(&engine, &store, &settings, most, &telemetry) {
                 Ok(live) => Slot { live, broken: None, settings },
                 Err(error) => {
                     tracing::error!(plugin = name, %error, "plugin cannot be used; native decisions stand in its place");
@@ -157,7 +160,8 @@ impl Control {
     ) -> Result<Uploaded, ControlError> {
         witgate_policy::check_name(name)?;
         let code = self.engine.load(bytes, progress)?;
-        let plugin = self.admit(name, self.store.number(name, &code.hex()), Arc::clone(&code), progress)?;
+        let version = if activate { self.store.number(name, &code.hex()) } else { ONLY_CHECKED };
+        let plugin = self.admit(name, version, Arc::clone(&code), progress)?;
         progress(Stage::Store);
         // Stored and made live in one turn: a removal comes before both or after both, never in between.
         let turn = self.turn();
@@ -276,7 +280,7 @@ impl Control {
         progress: &dyn Fn(Stage),
     ) -> Result<Arc<Plugin>, ControlError> {
         let settings = settings_of(&self.live.load().config, name);
-        Ok(admit(&self.engine, &settings, version, code, self.workers, progress)?)
+        Ok(admit(&self.engine, &settings, version, code, &self.telemetry, progress)?)
     }
 
     /// The one way by which a plugin becomes live or goes.
@@ -334,11 +338,11 @@ fn boot(
     store: &Store,
     settings: &config::Plugin,
     most: files::Limit,
-    workers: usize,
+    telemetry: &Telemetry,
 ) -> Result<Option<Arc<Plugin>>, ControlError> {
     let name = settings.name.as_str();
     if let Some(path) = &settings.path
-        && let Err(error) = take_file(engine, store, settings, (path, most), workers)
+        && let Err(error) = take_file(engine, store, settings, (path, most), telemetry)
     {
         // What was active before serves on; where nothing was, there is nothing to fall back to but native decisions.
         if store.plugin(name).is_none_or(|stored| stored.active.version.is_none()) {
@@ -349,7 +353,7 @@ fn boot(
     let Some(version) = store.plugin(name).and_then(|stored| stored.active.version) else { return Ok(None) };
     let bytes = store.bytes(name, version)?;
     let code = engine.load(&bytes, &|_| {})?;
-    Ok(Some(admit(engine, settings, version, code, workers, &|_| {})?))
+    Ok(Some(admit(engine, settings, version, code, telemetry, &|_| {})?))
 }
 
 /// Stores and activates the configured file where it is not the one that was taken last.
@@ -358,7 +362,7 @@ fn take_file(
     store: &Store,
     settings: &config::Plugin,
     (path, most): (&Path, files::Limit),
-    workers: usize,
+    telemetry: &Telemetry,
 ) -> Result<(), ControlError> {
     let bytes = files::read(path, most).map_err(|error| ControlError::NotFound(error.to_string()))?;
     let code = engine.load(&bytes, &|_| {})?;
@@ -366,7 +370,7 @@ fn take_file(
     if taken.as_deref() == Some(code.hex().as_str()) {
         return Ok(());
     }
-    admit(engine, settings, 0, code, workers, &|_| {})?;
+    admit(engine, settings, ONLY_CHECKED, code, telemetry, &|_| {})?;
     let put = store.put(&settings.name, &bytes)?;
     store.activate(&settings.name, put.version)?;
     Ok(store.set_from_file(&settings.name, &put.sha256)?)
@@ -377,7 +381,7 @@ fn admit(
     settings: &config::Plugin,
     version: u32,
     code: Arc<Code>,
-    workers: usize,
+    telemetry: &Telemetry,
     progress: &dyn Fn(Stage),
 ) -> Result<Arc<Plugin>, Refused> {
     Plugin::admit(
@@ -391,7 +395,8 @@ fn admit(
             isolation: settings.isolation,
             quarantine: settings.quarantine,
             // One a worker, and one each for the two that ask off the request path: the scores loop and explain.
-            instances: workers + 2,
+            instances: telemetry.workers + 2,
+            stats: if version == ONLY_CHECKED { Arc::default() } else { telemetry.plugins.of(&settings.name, version) },
         },
         progress,
     )

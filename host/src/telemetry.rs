@@ -2,6 +2,7 @@
 //! line between workers: each worker writes cells of its own, and a scrape adds them up.
 
 pub mod names;
+pub mod plugins;
 
 use std::{
     sync::{
@@ -188,12 +189,19 @@ pub struct Telemetry {
     pub cells: PerWorker<WorkerCells>,
     /// Requests that no route matched.
     pub unrouted: Arc<RouteMetrics>,
+    /// Of plugin versions.
+    pub plugins: plugins::PluginStats,
 }
 
 impl Telemetry {
     /// For so many workers.
     pub fn new(workers: usize) -> Arc<Self> {
-        Arc::new(Self { workers, cells: PerWorker::new(workers), unrouted: RouteMetrics::new(Arc::from(""), workers) })
+        Arc::new(Self {
+            workers,
+            cells: PerWorker::new(workers),
+            unrouted: RouteMetrics::new(Arc::from(""), workers),
+            plugins: plugins::PluginStats::default(),
+        })
     }
 
     /// Adds up one counter over all workers.

@@ -35,6 +35,8 @@ pub struct Settings {
     pub quarantine: Quarantine,
     /// Spare instances to hold ready: one for each thread that asks.
     pub instances: usize,
+    /// What is counted goes here: on top of what others count, where they share it.
+    pub stats: Arc<Stats>,
 }
 
 impl Default for Settings {
@@ -48,6 +50,7 @@ impl Default for Settings {
             isolation: Isolation::default(),
             quarantine: Quarantine::default(),
             instances: 1,
+            stats: Arc::default(),
         }
     }
 }
@@ -60,7 +63,7 @@ pub struct Plugin {
     pub(crate) settings: Settings,
     pub(crate) manifest: Vec<FieldName>,
     pub(crate) log: Arc<Log>,
-    pub(crate) stats: Stats,
+    pub(crate) stats: Arc<Stats>,
     pub(crate) breaker: Breaker,
     code: Arc<Code>,
     spares: ArrayQueue<Box<Instance>>,
@@ -94,7 +97,7 @@ impl Plugin {
             engine: Arc::clone(engine),
             manifest,
             log,
-            stats: Stats::default(),
+            stats: Arc::clone(&settings.stats),
             breaker: Breaker::new(settings.quarantine, Instant::now()),
             code,
             spares: ArrayQueue::new(settings.instances.max(1)),

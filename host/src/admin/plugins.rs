@@ -76,7 +76,7 @@ fn version(info: &VersionInfo, active: bool) -> Value {
     })
 }
 
-/// The version that answers, with what it did since it became live: `{"version", "sha256", "exports", "imports",
+/// The version that answers, with what it did since the process started: `{"version", "sha256", "exports", "imports",
 /// "reads", "isolation", "budget", "circuit", "calls", "fallbacks", "traps", "p50_us", "p99_us", "memory_bytes",
 /// "spares", "questions": {"router": {"calls", "fallbacks": {"trap": n}, "p50_us", "p99_us"}}}`. The top p50 and p99
 /// are those of the question that was asked most.

@@ -62,7 +62,7 @@ metrics! {
         "Weight that the endpoint is picked by; 0 takes it out. {cluster, endpoint}";
 
     PLUGIN_CALLS: Counter "witgate_plugin_calls_total",
-        "Calls of a plugin since it became live. {plugin, version, question}";
+        "Calls of a plugin; a version that becomes live again counts on. {plugin, version, question}";
     PLUGIN_FALLBACKS: Counter "witgate_plugin_fallbacks_total",
         "Native decisions in a plugin's place. {plugin, version, question, reason}";
     PLUGIN_DURATION: Histogram "witgate_plugin_duration_seconds", "Time of a call. {plugin, version, question}";

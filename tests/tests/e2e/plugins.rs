@@ -207,6 +207,29 @@ fn an_upload_tells_each_step_as_it_begins() {
 }
 
 #[test]
+fn counters_of_a_version_that_is_live_again_go_on() {
+    let origins = origins();
+    let running = start("[[route]]\nname = \"r\"\ncluster = \"stable\"\nplugins = { router = \"flip\" }\n", &origins);
+    let calls = |version: u64| {
+        let series =
+            format!("witgate_plugin_calls_total{{plugin=\"flip\",version=\"{version}\",question=\"router\"}} ");
+        let metrics = client::get(running.admin(), "/metrics", "").body;
+        metrics.lines().find_map(|line| line.strip_prefix(&series)?.parse::<u64>().ok())
+    };
+    let mut client = running.client();
+    for (round, status) in [250, 251, 250, 250, 251].into_iter().enumerate() {
+        let version = u64::from(status - 249);
+        let before = calls(version);
+        assert_eq!(running.upload("flip", &answering(status)).json()["version"], version, "round {round}");
+        for _ in 0..10 {
+            assert_eq!(client.get("/", "").status, status);
+        }
+        let expected = [10, 10, 20, 30, 20][round];
+        assert_eq!(calls(version), Some(expected), "round {round}, before it: {before:?}");
+    }
+}
+
+#[test]
 fn a_refused_upload_says_why_and_leaves_the_active_version() {
     let origins = origins();
     let running = start("[[route]]\nname = \"r\"\ncluster = \"stable\"\nplugins = { router = \"flip\" }\n", &origins);
