@@ -1,10 +1,10 @@
 //! The API from outside: a whole proxy, a socket, and what comes back.
 
 use std::{
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{TcpListener, TcpStream},
     path::Path,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -252,17 +252,21 @@ fn a_drain_is_accepted_and_seen() {
 #[test]
 fn connections_beyond_the_limit_wait_and_are_not_lost() {
     let running = Running::new();
-    let idle: Vec<TcpStream> = (0..64).map(|_| running.connect()).collect();
+    let mut idle: Vec<TcpStream> = (0..64).map(|_| running.connect()).collect();
     let mut late = running.connect();
     late.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
-    late.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-    assert!(late.read(&mut [0; 1]).is_err(), "served beyond the limit");
+    // The one thread that serves goes round often enough to have come to the late one, if it may.
+    for _ in 0..50 {
+        idle[63].write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        assert!(idle[63].read(&mut [0; 4096]).unwrap() > 0);
+    }
+    late.set_nonblocking(true).unwrap();
+    assert_eq!(late.read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::WouldBlock, "served beyond the limit");
+    late.set_nonblocking(false).unwrap();
     drop(idle);
-    late.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    let began = Instant::now();
     let mut text = String::new();
     late.read_to_string(&mut text).unwrap();
-    assert!(text.contains("alive"), "{text} after {:?}", began.elapsed());
+    assert!(text.contains("alive"), "{text}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -227,8 +227,7 @@ fn connections_that_wait_in_the_kernel_when_a_drain_begins_are_served() {
         })
         .collect();
     assert!(lost.is_empty(), "{} of {WAITING} lost, the first by {}\n{}", lost.len(), lost[0], room.log());
-    let began = Instant::now();
     drop(clients);
     assert_eq!(serving.wait().code(), Some(0), "{}", room.log());
-    assert!(began.elapsed() < Duration::from_secs(10), "nothing is in flight: {:?}", began.elapsed());
+    assert!(!room.log().contains("drain timeout"), "nothing is in flight: {}", room.log());
 }
