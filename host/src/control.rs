@@ -9,6 +9,7 @@ use std::{
     time::Instant,
 };
 
+use tokio::sync::watch;
 use witgate_core::config::{self, Config};
 use witgate_policy::{Code, Engine, Plugin, Refused, Settings, Stage, Store, StoreError, Stored};
 
@@ -19,6 +20,14 @@ use crate::{
     generation::{Generation, Live, Slot},
     telemetry::Telemetry,
 };
+
+/// Where the control plane is handed to who answers for it, once it has started.
+pub type Started = watch::Receiver<Option<Arc<Control>>>;
+
+/// The control plane, once it has started; none where it never does.
+pub async fn started(mut started: Started) -> Option<Arc<Control>> {
+    started.wait_for(Option::is_some).await.ok()?.clone()
+}
 
 /// The control plane's hands. One a proxy.
 pub struct Control {

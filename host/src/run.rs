@@ -15,7 +15,7 @@ use witgate_policy::{CacheOptions, Engine, EngineOptions, Store, StoreError};
 
 use crate::{
     admin::{self, Admin, AdminAddress, SocketFile},
-    control::Control,
+    control::{self, Control, Started},
     drain::{Drain, Phase},
     listen::{self, BindError, Bound},
     secrets::{self, SecretError},
@@ -105,14 +105,19 @@ impl Proxy {
         .map_err(|error| StartError::Engine(error.to_string()))?;
         let drain_timeout = config.runtime.drain_timeout;
         let listeners = bound.iter().map(|b| (b.name.clone(), b.address)).collect();
+        let (address, socket_file) = (admin.address().clone(), admin.socket_file());
+        // Before plugins are compiled, which may take long: who asks whether the process lives is answered meanwhile.
+        let (open, started) = tokio::sync::watch::channel(None);
+        let controller = Some(start_control(admin, token.clone(), drain.clone(), started)?);
         let control = Control::start(Arc::new(config), engine, store, workers, cookie_secret, listeners, drain);
         for (name, address) in &control.listeners {
             tracing::info!(listener = name, %address, "listening");
         }
-        let threads = start_workers(&control, bound, workers, drain_timeout)?;
-        let (address, socket_file) = (admin.address().clone(), admin.socket_file());
-        let controller = start_control(&control, admin, token.clone())?;
-        Ok(Self { control, admin: address, socket_file, token, workers: threads, controller: Some(controller) })
+        // Dropped where workers cannot be started, which ends what was.
+        let mut proxy = Self { control, admin: address, socket_file, token, workers: Vec::new(), controller };
+        proxy.workers = start_workers(&proxy.control, bound, workers, drain_timeout)?;
+        open.send_replace(Some(Arc::clone(&proxy.control)));
+        Ok(proxy)
     }
 
     /// Every listener's name and the address it was given.
@@ -255,22 +260,25 @@ async fn work(worker: Rc<Worker>, sockets: Vec<Share>, drain_timeout: Duration) 
     worker.connections.each(|conn| conn.ask(Signal::Kill));
 }
 
-fn start_control(control: &Arc<Control>, admin: Admin, token: String) -> Result<JoinHandle<()>, StartError> {
-    let control = Arc::clone(control);
-    let runtime = |control: Arc<Control>| -> io::Result<()> {
+fn start_control(admin: Admin, token: String, drain: Drain, started: Started) -> Result<JoinHandle<()>, StartError> {
+    let stop = drain.clone();
+    let serve = move || -> io::Result<()> {
         let runtime = runtime()?;
         runtime.block_on(async {
-            tokio::task::spawn_local(watch::scores::run(Arc::clone(&control)));
-            tokio::task::spawn_local(admin.serve(Arc::clone(&control), token));
-            control.drain.reached(Phase::Stop).await;
+            tokio::task::spawn_local(admin.serve(started.clone(), token));
+            tokio::task::spawn_local(async move {
+                if let Some(control) = control::started(started).await {
+                    watch::scores::run(control).await;
+                }
+            });
+            stop.reached(Phase::Stop).await;
         });
         // An upload that is still compiling must not hold up the end.
         runtime.shutdown_background();
         Ok(())
     };
     Ok(thread::Builder::new().name("witgate-control".to_owned()).spawn(move || {
-        let drain: Drain = control.drain.clone();
-        if let Err(error) = runtime(control) {
+        if let Err(error) = serve() {
             tracing::error!(%error, "the control thread cannot start");
             drain.advance(Phase::Drain);
         }

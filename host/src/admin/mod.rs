@@ -3,7 +3,7 @@
 //!
 //! | call | answers |
 //! |---|---|
-//! | `GET /livez`, `/readyz` | 200, or 503 from the start of a drain; text, no token |
+//! | `GET /livez`, `/readyz` | 200; `/readyz` 503 while the proxy starts and from the start of a drain; text, no token |
 //! | `GET /metrics` | OpenMetrics text, no token |
 //! | `GET /v1/listeners`, `/v1/routes`, `/v1/clusters`, `/v1/clusters/{c}` | the live state |
 //! | `GET /v1/plugins`, `/v1/plugins/{p}` | versions, and how the live one does |
@@ -17,7 +17,8 @@
 //! Errors are `{"error": "…"}` with a status: 400 for a body or parameter that is not understood (`line`, `column`,
 //! `expected`), 401 without the token, 403 for browsers, 404, 405 with `Allow`, 408 for a body that comes too slowly,
 //! 409 where the state stands against it, 413 (`limit_bytes`), 415, 422 for a module that is refused (`stage`,
-//! `reason`), 431 for a head over 32 KiB or 100 headers, 503 with `Retry-After` where too many uploads are under way.
+//! `reason`), 431 for a head over 32 KiB or 100 headers, 503 with `Retry-After` where too many uploads are under way, and
+//! while the proxy starts.
 //!
 //! With `?progress=true`, or `Accept: application/x-ndjson`, an upload that was read answers 200 and a line for each
 //! stage as it begins, `{"stage": "compile"}`; the last line is what the answer would have been, success or error, with
@@ -55,7 +56,7 @@ use witgate_core::config::AdminListen;
 
 pub use socket::{AdminAddress, SocketFile};
 
-use crate::control::Control;
+use crate::control::Started;
 
 /// The admin API's socket, bound and not yet served. A Unix socket's file goes when this, or its serving, is dropped.
 #[derive(Debug)]
@@ -89,13 +90,14 @@ impl Admin {
         self.0.file.as_ref().map(Arc::downgrade).unwrap_or_default()
     }
 
-    /// Serves until dropped. Belongs into a local runtime: connections are local tasks of it.
-    pub async fn serve(self, control: Arc<Control>, token: String) {
+    /// Serves until dropped; before the control plane has started, the probes only. Belongs into a local runtime:
+    /// connections are local tasks of it.
+    pub async fn serve(self, started: Started, token: String) {
         let address = self.0.address.clone();
         match self.0.listen() {
             Ok(listener) => {
                 tracing::info!(%address, "the admin API listens");
-                serve::run(listener, control, token).await;
+                serve::run(listener, started, token).await;
             }
             Err(error) => tracing::error!(%address, %error, "the admin API cannot be served"),
         }

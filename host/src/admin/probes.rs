@@ -12,6 +12,11 @@ pub(super) fn live() -> Reply {
     text(StatusCode::OK, PLAIN, "alive\n")
 }
 
+/// `GET /readyz` while the proxy starts: plugins that are not in the artefact cache are compiled first.
+pub(super) fn starting() -> Reply {
+    text(StatusCode::SERVICE_UNAVAILABLE, PLAIN, "starting\n")
+}
+
 /// `GET /readyz`: 503 from the start of a drain, so that whoever balances over proxies stops sending.
 pub(super) fn ready(control: &Control) -> Reply {
     match control.drain.phase() {

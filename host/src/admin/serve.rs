@@ -2,7 +2,7 @@
 //! handed to the resource it names. Runs on the control thread; it must never compile a plugin or touch a disk there.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     convert::Infallible,
     rc::Rc,
     sync::Arc,
@@ -30,7 +30,7 @@ use super::{
     upload,
     wire::{HEAD_BYTES, Wire},
 };
-use crate::control::Control;
+use crate::control::{Control, Started};
 
 /// Connections at once; the next ones wait in the kernel's queue.
 const CONNECTIONS: usize = 64;
@@ -63,6 +63,13 @@ pub(super) struct Desk {
     warned: Cell<Option<Instant>>,
 }
 
+/// Where the desk stands once there is a proxy to ask and to change.
+struct Office {
+    desk: OnceCell<Rc<Desk>>,
+    started: Started,
+    token: String,
+}
+
 /// One request that was let in.
 pub(super) struct Call {
     pub(super) desk: Rc<Desk>,
@@ -73,23 +80,15 @@ pub(super) struct Call {
 }
 
 /// Accepts and serves until dropped.
-pub(super) async fn run(listener: Listener, control: Arc<Control>, token: String) {
-    let desk = Rc::new(Desk {
-        control,
-        token,
-        instances: RefCell::new(Instances::default()),
-        uploads: Arc::new(Semaphore::new(UPLOADS)),
-        changes: Arc::new(Semaphore::new(CHANGES)),
-        warned: Cell::new(None),
-    });
-    tokio::task::spawn_local(explain::forget_old_plugins(Rc::clone(&desk)));
+pub(super) async fn run(listener: Listener, started: Started, token: String) {
+    let office = Rc::new(Office { desk: OnceCell::new(), started, token });
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         // The semaphore is never closed.
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let connection = serve(stream, Arc::from(peer), Rc::clone(&desk));
+                let connection = serve(stream, Arc::from(peer), Rc::clone(&office));
                 tokio::task::spawn_local(async move {
                     connection.await;
                     drop(permit);
@@ -103,12 +102,17 @@ pub(super) async fn run(listener: Listener, control: Arc<Control>, token: String
     }
 }
 
-async fn serve(stream: Box<dyn Stream>, peer: Arc<str>, desk: Rc<Desk>) {
+async fn serve(stream: Box<dyn Stream>, peer: Arc<str>, office: Rc<Office>) {
     let service = {
         let peer = Arc::clone(&peer);
         service_fn(move |request: Request<Incoming>| {
-            let (desk, peer) = (Rc::clone(&desk), Arc::clone(&peer));
-            async move { Ok::<_, Infallible>(handle(desk, peer, request).await) }
+            let (desk, peer) = (office.desk(), Arc::clone(&peer));
+            async move {
+                Ok::<_, Infallible>(match desk {
+                    Some(desk) => handle(desk, peer, request).await,
+                    None => starting(&request),
+                })
+            }
         })
     };
     let connection = http1::Builder::new()
@@ -118,6 +122,18 @@ async fn serve(stream: Box<dyn Stream>, peer: Arc<str>, desk: Rc<Desk>) {
         .serve_connection(TokioIo::new(Wire::new(stream)), service);
     if let Err(error) = connection.await {
         tracing::debug!(peer = &*peer, %error, "admin connection ended");
+    }
+}
+
+/// Before there is a desk: it lives, and that is all that can be said.
+fn starting<B>(request: &Request<B>) -> Reply {
+    match Resource::find(request.uri().path()).filter(|resource| resource.takes(request.method())) {
+        Some(Resource::Livez) => probes::live(),
+        Some(Resource::Readyz) => probes::starting(),
+        _ => {
+            let error = "the proxy is starting; try again in a few seconds";
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, error).header(header::RETRY_AFTER, "1").into_reply()
+        }
     }
 }
 
@@ -167,6 +183,26 @@ async fn answer(resource: Resource, call: Call) -> Result<Reply, ApiError> {
         Resource::Rollback(name) => plugins::rollback(call, name).await,
         Resource::Explain => explain::explain(call).await,
         Resource::Drain => Ok(drain::begin(&call)),
+    }
+}
+
+impl Office {
+    /// None until the proxy has started.
+    fn desk(&self) -> Option<Rc<Desk>> {
+        if self.desk.get().is_none() {
+            let control = self.started.borrow().clone()?;
+            let desk = Rc::new(Desk {
+                control,
+                token: self.token.clone(),
+                instances: RefCell::new(Instances::default()),
+                uploads: Arc::new(Semaphore::new(UPLOADS)),
+                changes: Arc::new(Semaphore::new(CHANGES)),
+                warned: Cell::new(None),
+            });
+            tokio::task::spawn_local(explain::forget_old_plugins(Rc::clone(&desk)));
+            let _ = self.desk.set(desk); // It was none a moment ago, on this thread.
+        }
+        self.desk.get().cloned()
     }
 }
 

@@ -4,10 +4,12 @@ use std::{
     io::{ErrorKind, Read, Write},
     net::{TcpListener, TcpStream},
     path::Path,
+    thread,
     time::Duration,
 };
 
 use serde_json::Value;
+use witgate_core::config::AdminListen;
 
 use super::AdminAddress;
 use crate::Proxy;
@@ -36,6 +38,20 @@ affinity = { by = [{ header = "x-user" }] }
 name = "stable"
 endpoints = [{ address = "127.0.0.1:1", zone = "a" }, { address = "127.0.0.1:2", weight = 3 }]
 "#;
+
+/// Ends a request that has no headers of its own.
+const CLOSING: &str = " HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n";
+
+/// Sends bytes and reads the answer to the end of the connection.
+#[track_caller]
+fn exchange(mut stream: TcpStream, request: &[u8]) -> Answer {
+    stream.write_all(request).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head in {text:?}"));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap();
+    Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
+}
 
 struct Running {
     proxy: Proxy,
@@ -78,20 +94,15 @@ impl Running {
     #[track_caller]
     fn raw(&self, request: &str, headers: &str, body: &[u8]) -> Answer {
         let length = if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
-        let head = format!("{request} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n{headers}{length}\r\n");
+        let closing = CLOSING.trim_end();
+        let head = format!("{request}{closing}\r\n{headers}{length}\r\n");
         self.bytes(&[head.as_bytes(), body].concat())
     }
 
     /// Sends bytes and reads the answer to the end of the connection.
     #[track_caller]
     fn bytes(&self, request: &[u8]) -> Answer {
-        let mut stream = self.connect();
-        stream.write_all(request).unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head in {text:?}"));
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap();
-        Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
+        exchange(self.connect(), request)
     }
 
     /// The same, with the token.
@@ -267,6 +278,34 @@ fn connections_beyond_the_limit_wait_and_are_not_lost() {
     let mut text = String::new();
     late.read_to_string(&mut text).unwrap();
     assert!(text.contains("alive"), "{text}");
+}
+
+#[test]
+fn before_the_start_has_ended_it_lives_and_is_not_ready() {
+    let admin = super::bind(&AdminListen::Tcp(([127, 0, 0, 1], 0).into())).unwrap();
+    let AdminAddress::Tcp(address) = *admin.address() else { panic!("not TCP") };
+    let (open, started) = tokio::sync::watch::channel(None);
+    let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
+        runtime.unwrap().block_on(async move {
+            tokio::select! {
+                () = admin.serve(started, "token".to_owned()) => {}
+                _ = &mut stopped => {}
+            }
+        });
+    });
+    for (path, status, part) in [
+        ("/livez", 200, "alive"),
+        ("/readyz", 503, "starting"),
+        ("/v1/plugins", 503, "\"error\""),
+        ("/x", 503, "error"),
+    ] {
+        let answer = exchange(TcpStream::connect(address).unwrap(), format!("GET {path}{CLOSING}").as_bytes());
+        assert!(answer.status == status && answer.body.contains(part), "{path}: {} {}", answer.head, answer.body);
+    }
+    drop((stop, open));
+    serving.join().unwrap();
 }
 
 #[test]
