@@ -119,11 +119,15 @@ pub fn read(path: &Path) -> Result<String, SecretError> {
 fn content(file: File, path: &Path) -> Result<String, SecretError> {
     let content = |problem| SecretError::Content { path: path.to_owned(), problem };
     let bytes = files::read_open(file, path, LIMIT)?;
-    let text = std::str::from_utf8(&bytes).map_err(|_| content("it is not text; remove it to have a new one made"))?;
-    match text.trim() {
-        "" => Err(content("it is empty; remove it to have a new one made")),
-        text => Ok(text.to_owned()),
+    let bytes = bytes.trim_ascii();
+    if bytes.is_empty() {
+        return Err(content("it is empty; remove it to have a new one made"));
     }
+    // What a header can carry (RFC 6750 section 2.1), less strictly: with anything else nobody could ever be let in.
+    if !bytes.iter().all(u8::is_ascii_graphic) {
+        return Err(content("it is not one word of visible ASCII characters; remove it to have a new one made"));
+    }
+    Ok(String::from_utf8_lossy(bytes).into_owned())
 }
 
 /// Makes the file whole or not at all: a crash in between leaves no half of a secret behind. Where another process makes
@@ -196,6 +200,11 @@ mod tests {
         fs::write(&path, " \n").unwrap();
         let error = text(&path).unwrap_err().to_string();
         assert!(error.contains("empty"), "{error}");
+        for odd in [&b"two words"[..], b"two\nlines", b"t\xc3\xb6ken", b"\xff"] {
+            fs::write(&path, odd).unwrap();
+            let error = text(&path).unwrap_err().to_string();
+            assert!(error.contains("one word of visible ASCII"), "{odd:?}: {error}");
+        }
         let error = text(dir.path()).unwrap_err().to_string();
         assert!(error.contains("is a directory"), "{error}");
     }
