@@ -202,20 +202,17 @@ impl Control {
     /// written. The live version is then what it was.
     pub fn activate(&self, name: &str, version: u32) -> Result<(), ControlError> {
         let plugin = self.ready(name, version)?;
-        let turn = self.turn();
-        // A plugin that is removed and uploaded anew counts from 1 again: the number alone does not say which bytes.
-        let versions = self.store.plugin(name).map(|stored| stored.versions).unwrap_or_default();
-        if versions.iter().any(|v| v.version == version && v.sha256 != plugin.code().hex()) {
-            return Err(ControlError::Conflict(format!(
-                "version {version} of plugin \"{name}\" was replaced by another upload at the same moment; repeat it"
-            )));
-        }
-        self.make_live(&turn, plugin)
+        self.make_live(&self.turn(), plugin)
     }
 
     /// Durable first, then published.
     fn make_live(&self, _turn: &MutexGuard<'_, ()>, plugin: Arc<Plugin>) -> Result<(), ControlError> {
         let (name, version) = (plugin.name().to_owned(), plugin.version());
+        // A plugin that is removed and uploaded anew counts from 1 again: the number alone does not say which bytes.
+        let versions = self.store.plugin(&name).map(|stored| stored.versions).unwrap_or_default();
+        if versions.iter().any(|v| v.version == version && v.sha256 != plugin.code().hex()) {
+            return Err(changed(&format!("version {version} of plugin \"{name}\"")));
+        }
         self.store.activate(&name, version)?;
         self.publish_plugin(&name, Some(plugin));
         tracing::info!(plugin = name, version, "activated");
@@ -225,12 +222,19 @@ impl Control {
     /// Makes the version live that was live before. Returns its number.
     ///
     /// # Errors
-    /// There is nothing to go back to, or as for [`Control::activate`].
+    /// There is nothing to go back to, another call changed what is live, or as for [`Control::activate`].
     pub fn rollback(&self, name: &str) -> Result<u32, ControlError> {
-        let Some(previous) = self.stored(name)?.active.previous else {
+        let active = self.stored(name)?.active;
+        let Some(previous) = active.previous else {
             return Err(ControlError::Conflict(format!("plugin \"{name}\" has no earlier version to go back to")));
         };
-        self.activate(name, previous)?;
+        let plugin = self.ready(name, previous)?;
+        let turn = self.turn();
+        // Otherwise it would go back from a version that is not live any more.
+        if self.stored(name)?.active != active {
+            return Err(changed(&format!("the live version of plugin \"{name}\"")));
+        }
+        self.make_live(&turn, plugin)?;
         Ok(previous)
     }
 
@@ -314,6 +318,10 @@ impl Control {
         };
         let Ok(_published) = self.live.publish(next);
     }
+}
+
+fn changed(what: &str) -> ControlError {
+    ControlError::Conflict(format!("{what} was changed by another call at the same moment; look again, and repeat"))
 }
 
 /// What the configuration says of a plugin; the defaults where it says nothing.

@@ -187,6 +187,29 @@ fn an_upload_that_a_removal_races_is_live_when_it_is_answered() {
     });
 }
 
+/// Three versions; each round one of them becomes live by an upload of bytes that are known, while the one that is live is
+/// rolled back. Whichever comes first, what was live before both is not: it would be the outcome of no order.
+#[test]
+fn a_rollback_that_an_upload_races_goes_back_from_what_is_live() {
+    let origins = origins();
+    let running = start("[[route]]\nname = \"r\"\ncluster = \"stable\"\nplugins = { router = \"flip\" }\n", &origins);
+    let modules: Vec<_> = (1..=3).map(|marker| Fixture::new(&["router"]).marker(marker).build()).collect();
+    modules.iter().for_each(|module| drop(running.upload("flip", module)));
+    for round in 0..60 {
+        let shown = running.call("GET", "/v1/plugins/flip", b"").json();
+        let [live, before] = ["active", "previous"].map(|field| shown[field].as_u64().expect("a version"));
+        let other = 6 - live - before;
+        let rolled_back = thread::scope(|scope| {
+            scope.spawn(|| running.upload("flip", &modules[other as usize - 1]));
+            running.call("POST", "/v1/plugins/flip/rollback", b"")
+        });
+        assert!(matches!(rolled_back.status, 200 | 409), "round {round}: {rolled_back:?}");
+        let shown = running.call("GET", "/v1/plugins/flip", b"").json();
+        let now = shown["active"].as_u64();
+        assert_ne!(now, Some(before), "round {round}: {live} was live, {before} before it: {rolled_back:?}, {shown}");
+    }
+}
+
 #[test]
 fn an_upload_tells_each_step_as_it_begins() {
     let origins = origins();
