@@ -15,14 +15,16 @@ use tracing::warn;
 use wasi_preview1_component_adapter_provider as preview1;
 use wasmparser::{Encoding, Parser, Payload};
 use wasmtime::component::Component;
+use wasmtime::{Module, Precompiled};
 use wit_component::ComponentEncoder;
 
+use crate::compiled::Compiled;
 use crate::engine::hex;
 use crate::{Refused, Stage};
 
 /// Files that the cache keeps; the oldest go first. An artefact is about four times its module.
 const CACHED: usize = 64;
-const MAGIC: &[u8; 8] = b"witgate1";
+const MAGIC: &[u8; 8] = b"witgate2";
 const TAG: usize = 32;
 const KEY: usize = 32;
 /// Ends the name of an artefact that is being written.
@@ -58,13 +60,6 @@ pub(crate) fn wrap(bytes: &[u8]) -> Result<Cow<'_, [u8]>, Refused> {
             .map(Cow::Owned)
             .map_err(|e| refused(format!("the core module does not fit its embedded component type: {e}"))),
     }
-}
-
-/// Generates machine code.
-pub(crate) fn compile(engine: &wasmtime::Engine, component: &[u8]) -> Result<Component, Refused> {
-    guarded(Stage::Compile, || Component::from_binary(engine, component))?.map_err(|e| {
-        Refused::new(Stage::Compile, format!("the component is not valid, or beyond what this host runs: {e:#}"))
-    })
 }
 
 enum Shape {
@@ -106,7 +101,7 @@ fn encode(module: &[u8], preview1: bool) -> Result<Vec<u8>, String> {
 
 /// Runs a transformation of bytes that anyone may have written. A panic in it is a bug of a library, not a reason for
 /// the proxy to stop; nothing is shared with the closure that a panic could leave half-changed.
-fn guarded<T>(stage: Stage, work: impl FnOnce() -> T) -> Result<T, Refused> {
+pub(crate) fn guarded<T>(stage: Stage, work: impl FnOnce() -> T) -> Result<T, Refused> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|_| {
         Refused::new(stage, "the module makes the toolchain fail (the log has the details); it cannot be used")
     })
@@ -145,9 +140,9 @@ impl Cache {
         cache
     }
 
-    /// The component; none where it is not there or not exactly what this proxy wrote.
+    /// The code; none where it is not there or not exactly what this proxy wrote.
     #[expect(unsafe_code, reason = "loading machine code is the point of the cache; the argument is below")]
-    pub(crate) fn load(&self, engine: &wasmtime::Engine, sha256: &[u8; 32]) -> Option<Component> {
+    pub(crate) fn load(&self, engine: &wasmtime::Engine, sha256: &[u8; 32]) -> Option<Compiled> {
         let path = self.path(sha256);
         let file = fs::read(&path).ok()?;
         let authentic = file.split_at_checked(MAGIC.len() + TAG).filter(|(head, code)| {
@@ -158,19 +153,26 @@ impl Cache {
             warn!(path = %path.display(), "compiled artefact is damaged or was tampered with; compiling anew");
             return None;
         };
-        // SAFETY: `deserialize` demands bytes that `Component::serialize` of a compatible wasmtime made. These are: the
+        // SAFETY: `deserialize` demands bytes that `serialize` of a compatible wasmtime made. These are: the
         // MAC, keyed with a secret that only this proxy's user can read, covers every byte of them, the hash of the
         // module and wasmtime's own compatibility hash, and `store` makes a MAC over nothing but the output of
         // `serialize`. The bytes are checked and used from this process's own memory, so that the file cannot change
         // in between. wasmtime checks its version and settings once more.
-        let component = unsafe { Component::deserialize(engine, code) };
-        component.inspect_err(|e| warn!(path = %path.display(), "compiled artefact: {e:#}; compiling anew")).ok()
+        let compiled = match wasmtime::Engine::detect_precompiled(code) {
+            Some(Precompiled::Module) => unsafe { Module::deserialize(engine, code) }.map(Compiled::Module),
+            _ => unsafe { Component::deserialize(engine, code) }.map(Compiled::Component),
+        };
+        compiled.inspect_err(|e| warn!(path = %path.display(), "compiled artefact: {e:#}; compiling anew")).ok()
     }
 
     /// Keeps the artefact. A failure costs the next start a compilation, so it is logged and no more.
-    pub(crate) fn store(&self, sha256: &[u8; 32], component: &Component) {
+    pub(crate) fn store(&self, sha256: &[u8; 32], compiled: &Compiled) {
         let path = self.path(sha256);
-        let written = component.serialize().map_err(|e| io::Error::other(format!("{e:#}"))).and_then(|code| {
+        let code = match compiled {
+            Compiled::Component(component) => component.serialize(),
+            Compiled::Module(module) => module.serialize(),
+        };
+        let written = code.map_err(|e| io::Error::other(format!("{e:#}"))).and_then(|code| {
             fs::create_dir_all(&self.options.dir)?;
             let tag = self.mac(sha256, &code).finalize().into_bytes();
             let unfinished = path.with_extension(format!("{}.{UNFINISHED}", std::process::id()));

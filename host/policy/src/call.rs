@@ -10,7 +10,7 @@ use witgate_core::request::Head;
 use witgate_core::rollout::Admission;
 
 use crate::bindings::{Columns, Offer, Values};
-use crate::instances::{Caller, Instance, Instances};
+use crate::instances::{Caller, Guest, Instance, Instances};
 use crate::plugin::Plugin;
 use crate::{Failure, Question};
 
@@ -23,8 +23,13 @@ pub(crate) struct Subject<'a> {
 
 impl Subject<'_> {
     pub(crate) fn route(&self, on: &mut Instance) -> Result<RawRoute, Failure> {
-        let func = on.questions.router.as_ref().ok_or_else(not_asked)?.func_route();
-        self.caller.call(&mut on.store, func, (self.values,)).map(|(answer,)| answer.into())
+        match &on.guest {
+            Guest::Core(guest) => self.caller.direct(&mut on.store, |store| guest.route(store, self.values)),
+            Guest::Component(questions) => {
+                let func = questions.router.as_ref().ok_or_else(not_asked)?.func_route();
+                self.caller.call(&mut on.store, func, (self.values,)).map(|(answer,)| answer.into())
+            }
+        }
     }
 
     pub(crate) fn split(
@@ -39,25 +44,48 @@ impl Subject<'_> {
             state.clusters = Some(Arc::clone(clusters));
         }
         state.offering = true;
-        let func = on.questions.splitter.as_ref().ok_or_else(not_asked)?.func_split();
-        let answer = self.caller.call(&mut on.store, func, (self.values, Offer { id, weights }));
+        let answer = match &on.guest {
+            Guest::Core(guest) => {
+                self.caller.direct(&mut on.store, |store| guest.split(store, self.values, id, weights))
+            }
+            Guest::Component(questions) => {
+                let func = questions.splitter.as_ref().ok_or_else(not_asked)?.func_split();
+                let answer = self.caller.call(&mut on.store, func, (self.values, Offer { id, weights }));
+                answer.map(|(answer,)| answer)
+            }
+        };
         on.store.data_mut().offering = false;
-        answer.map(|(answer,)| answer)
+        answer
     }
 
     pub(crate) fn stick(&self, on: &mut Instance) -> Result<Option<RawStick>, Failure> {
-        let func = on.questions.affinity.as_ref().ok_or_else(not_asked)?.func_stick();
-        self.caller.call(&mut on.store, func, (self.values,)).map(|(answer,)| answer.map(Into::into))
+        match &on.guest {
+            Guest::Core(guest) => self.caller.direct(&mut on.store, |store| guest.stick(store, self.values)),
+            Guest::Component(questions) => {
+                let func = questions.affinity.as_ref().ok_or_else(not_asked)?.func_stick();
+                self.caller.call(&mut on.store, func, (self.values,)).map(|(answer,)| answer.map(Into::into))
+            }
+        }
     }
 
     pub(crate) fn pick(&self, on: &mut Instance, columns: &Columns) -> Result<Vec<f32>, Failure> {
-        let func = on.questions.scorer.as_ref().ok_or_else(not_asked)?.func_pick();
-        self.caller.call(&mut on.store, func, (self.values, columns.view())).map(|(answer,)| answer)
+        match &on.guest {
+            Guest::Core(guest) => self.caller.direct(&mut on.store, |store| guest.pick(store, self.values, columns)),
+            Guest::Component(questions) => {
+                let func = questions.scorer.as_ref().ok_or_else(not_asked)?.func_pick();
+                self.caller.call(&mut on.store, func, (self.values, columns.view())).map(|(answer,)| answer)
+            }
+        }
     }
 
     pub(crate) fn weigh(&self, on: &mut Instance, now_ms: u64, columns: &Columns) -> Result<Vec<f32>, Failure> {
-        let func = on.questions.scorer.as_ref().ok_or_else(not_asked)?.func_weigh();
-        self.caller.call(&mut on.store, func, (now_ms, columns.view())).map(|(answer,)| answer)
+        match &on.guest {
+            Guest::Core(guest) => self.caller.direct(&mut on.store, |store| guest.weigh(store, now_ms, columns)),
+            Guest::Component(questions) => {
+                let func = questions.scorer.as_ref().ok_or_else(not_asked)?.func_weigh();
+                self.caller.call(&mut on.store, func, (now_ms, columns.view())).map(|(answer,)| answer)
+            }
+        }
     }
 }
 

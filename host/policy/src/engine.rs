@@ -8,18 +8,19 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
-use wasmtime::component::{InstancePre, Linker};
+use wasmtime::component::Linker;
 use wasmtime::{Config, Enabled, EngineWeak, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 
-use crate::artifact::{self, Cache, CacheOptions};
-use crate::bindings::{Indices, host, types};
-use crate::guest::State;
+use crate::artifact::{Cache, CacheOptions};
+use crate::bindings::{host, types};
+use crate::compiled::{self, Callee, Linked};
+use crate::guest::{State, worst_case};
 use crate::keeper::Keeper;
-use crate::{Exports, Refused, Stage, inspect};
+use crate::{Exports, Refused, Stage};
 
-/// How often the epoch advances while calls are made: half of the default budget. A call is cut up to a tick late, and
-/// each tick takes a worker's core from it: at half a millisecond, 3 to 5 % of it were measured. An idle proxy has none.
-pub(crate) const TICK: Duration = Duration::from_millis(1);
+/// How often the epoch advances while calls are made: the default budget. A call is cut up to a tick late, and each tick
+/// takes a worker's core from it: at half a millisecond, 3 to 5 % of it were measured. An idle proxy has none.
+pub(crate) const TICK: Duration = Duration::from_millis(2);
 /// How long the ticker goes on after the last deadline that it was needed for, so that traffic does not wake it anew
 /// for every call.
 const LINGER: Duration = Duration::from_secs(1);
@@ -94,10 +95,7 @@ pub struct Code {
     pub size: usize,
     /// Whether the compiled artefact came from the cache.
     pub from_cache: bool,
-    pub(crate) pre: InstancePre<State>,
-    pub(crate) indices: Indices,
-    /// Whether its imports may wait, so that it must be called on a stack of its own.
-    pub(crate) may_wait: bool,
+    pub(crate) callee: Callee,
 }
 
 impl Code {
@@ -144,32 +142,19 @@ impl Engine {
         progress(Stage::LoadArtefact);
         let cached = self.cache.as_ref().and_then(|cache| cache.load(&self.wasm, &sha256));
         let from_cache = cached.is_some();
-        let component = match cached {
-            Some(component) => component,
+        let compiled = match cached {
+            Some(compiled) => compiled,
             None => {
-                progress(Stage::Wrap);
-                let wrapped = artifact::wrap(bytes)?;
-                progress(Stage::Compile);
-                let component = artifact::compile(&self.wasm, &wrapped)?;
+                let compiled = compiled::compile(&self.wasm, &self.linker, bytes, progress)?;
                 if let Some(cache) = &self.cache {
-                    cache.store(&sha256, &component);
+                    cache.store(&sha256, &compiled);
                 }
-                component
+                compiled
             }
         };
         progress(Stage::Inspect);
-        let inspected = inspect::inspect(&self.wasm, &self.linker, &component)?;
-        let may_wait = inspected.imports.iter().any(|import| crate::wasi::may_wait(import));
-        let code = Arc::new(Code {
-            sha256,
-            exports: inspected.exports,
-            imports: inspected.imports,
-            size: bytes.len(),
-            from_cache,
-            pre: inspected.pre,
-            indices: inspected.indices,
-            may_wait,
-        });
+        let Linked { callee, exports, imports } = compiled::link(&self.wasm, &self.linker, bytes, &compiled)?;
+        let code = Arc::new(Code { sha256, exports, imports, size: bytes.len(), from_cache, callee });
         let mut loaded = self.loaded();
         loaded.retain(|_, code| code.strong_count() > 0);
         loaded.insert(sha256, Arc::downgrade(&code));
@@ -252,11 +237,6 @@ fn linker(wasm: &wasmtime::Engine) -> wasmtime::Result<Linker<State>> {
     Ok(linker)
 }
 
-/// Ticks after which `time` has certainly passed: one more than needed, as the first may come at once.
-pub(crate) fn ticks(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos().div_ceil(TICK.as_nanos())).unwrap_or(u64::MAX).saturating_add(1)
-}
-
 /// Advances the epoch while a deadline is armed, and sleeps otherwise.
 pub(crate) struct Ticker {
     start: Instant,
@@ -282,10 +262,10 @@ impl Ticker {
         Ok(ticker)
     }
 
-    /// Sees to it that the epoch advances until a call of `budget` that begins now has ended, extensions included.
+    /// Sees to it that the epoch advances until a call of `budget` that begins now has ended, however late.
     /// One load for most calls.
     pub(crate) fn cover(&self, now: Instant, budget: Duration) {
-        let end = self.nanos(now).saturating_add(nanos(budget.saturating_mul(crate::guest::WORST_CASE)));
+        let end = self.nanos(now).saturating_add(nanos(worst_case(budget).saturating_add(TICK * 2)));
         if self.needed_until.load(Ordering::SeqCst) >= end {
             return;
         }
@@ -298,26 +278,18 @@ impl Ticker {
     }
 
     fn run(&self, engine: &EngineWeak) {
-        let mut last = Instant::now();
         while !self.stopped.load(Ordering::SeqCst) {
-            if self.needed() {
-                thread::sleep(TICK);
-            } else {
+            if !self.needed() {
                 self.asleep.store(true, Ordering::SeqCst);
                 if !self.needed() && !self.stopped.load(Ordering::SeqCst) {
                     thread::park(); // A wake-up before this line makes it return at once.
                 }
                 self.asleep.store(false, Ordering::SeqCst);
-                last = Instant::now();
                 continue;
             }
+            thread::sleep(TICK);
             let Some(engine) = engine.upgrade() else { return };
-            // On a busy machine this thread runs late: it makes up for all the time that passed, so that deadlines
-            // are late by one delay and not by the sum of them.
-            while last.elapsed() >= TICK {
-                engine.increment_epoch();
-                last += TICK;
-            }
+            engine.increment_epoch();
         }
     }
 

@@ -10,16 +10,14 @@ use wasmtime_wasi::{WasiCtxView, WasiView};
 use witgate_core::request::Head;
 
 use crate::bindings::{field_name, host, types};
-use crate::engine::{TICK, ticks};
+use crate::engine::TICK;
 use crate::log::Log;
 use crate::wasi::Wasi;
 
 /// Elements of all tables of an instance. componentize-py's function table has about 15,000.
 pub(crate) const TABLE_ELEMENTS: usize = 100_000;
-/// Extensions of a call's deadline while the operating system keeps its thread off the core.
-const EXTENSIONS: u8 = 8;
-/// Budgets after which a call has ended whatever happened: two halves and the extensions, and one for rounding to ticks.
-pub(crate) const WORST_CASE: u32 = (EXTENSIONS as u32 + 2) / 2 + 1;
+/// Budgets after which a call is ended although the operating system kept its thread off the core.
+const PATIENCE: u32 = 5;
 
 /// A store's data.
 pub(crate) struct State {
@@ -46,7 +44,7 @@ impl State {
             clusters: None,
             offering: false,
             limits: Limits::new(memory),
-            deadline: Deadline::default(),
+            deadline: Deadline::new(Instant::now(), Duration::MAX),
             log: Arc::clone(log),
             random: seed,
             wasi: None,
@@ -145,42 +143,41 @@ impl ResourceLimiter for Limits {
 ///
 /// The budget is wall time, but a thread that the operating system took off its core for longer than the budget has
 /// done no wrong: on a loaded machine that happens many times a second, and five such failures would quarantine a
-/// healthy plugin. So the epoch deadline is set at half of the budget; there the thread's CPU clock is read (a system
-/// call, 200 ns, only in slow calls). From the full budget on the call ends as soon as the thread has had the core for
-/// a quarter of the budget since then, and at the latest after [`EXTENSIONS`] extensions by half a budget. An endless
-/// loop is cut at one budget where the core is free and at five budgets in the worst case. One instruction is never
-/// cut: the longest, a fill of the whole memory budget, takes 1 ms for each MiB where the pages are new (measured on a
-/// virtual machine).
-#[derive(Default)]
+/// healthy plugin. So a call that is still there at a tick of the epoch has the thread's CPU clock read (a system call,
+/// 200 ns, only in slow calls). From the full budget on it ends at the first tick at which the thread has had the core
+/// for a quarter of the budget since the first of them, and at the latest after [`PATIENCE`] budgets. An endless loop is cut within
+/// two ticks or one tick after the budget, whichever is later, where the core is free. One instruction is never cut: the
+/// longest, a fill of the whole memory budget, takes 1 ms for each MiB where the pages are new (measured on a virtual
+/// machine).
 pub(crate) struct Deadline {
-    half: Duration,
-    /// The thread's CPU time at half of the budget.
+    begun: Instant,
+    budget: Duration,
+    /// The thread's CPU time at the first tick.
     first_look: Option<Duration>,
-    extensions: u8,
     /// Set when the deadline ended the call.
     pub(crate) overrun: bool,
 }
 
 impl Deadline {
-    /// Arms for a call of at most `budget`; returns the ticks to the first look.
-    pub(crate) fn arm(&mut self, budget: Duration) -> u64 {
-        *self = Self { half: (budget / 2).max(TICK), first_look: None, extensions: 0, overrun: false };
-        ticks(self.half)
+    /// A deadline for a call of at most `budget` that begins now. The store's epoch deadline is the next tick.
+    pub(crate) fn new(begun: Instant, budget: Duration) -> Self {
+        Self { begun, budget, first_look: None, overrun: false }
     }
 
+    /// Called at each tick that the call sees.
     pub(crate) fn reached(&mut self) -> UpdateDeadline {
         let now = thread_time();
-        let Some(first) = self.first_look else {
-            self.first_look = Some(now);
-            return UpdateDeadline::Continue(ticks(self.half));
-        };
-        if now.saturating_sub(first) >= self.half / 2 || self.extensions == EXTENSIONS {
-            self.overrun = true;
-            return UpdateDeadline::Interrupt;
-        }
-        self.extensions += 1;
-        UpdateDeadline::Continue(ticks(self.half))
+        let first = *self.first_look.get_or_insert(now);
+        let (past, worked) = (self.begun.elapsed(), now.saturating_sub(first));
+        let due = past >= self.budget && worked > self.budget / 4;
+        self.overrun = due || past >= worst_case(self.budget);
+        if self.overrun { UpdateDeadline::Interrupt } else { UpdateDeadline::Continue(1) }
     }
+}
+
+/// Time after which a call of this budget ends at the next tick, whatever happened.
+pub(crate) fn worst_case(budget: Duration) -> Duration {
+    budget.max(TICK).saturating_mul(PATIENCE)
 }
 
 /// CPU time that this thread has used.

@@ -10,8 +10,8 @@ use crate::{Exports, Refused, Stage};
 
 /// The contract's package, and the version that this host asks. A plugin made for any 0.1.x answers: within 0.1 the
 /// contract only grows.
-const PACKAGE: &str = "witgate:policy/";
-const VERSION: &str = "0.1.";
+pub(crate) const PACKAGE: &str = "witgate:policy/";
+pub(crate) const VERSION: &str = "0.1.";
 
 pub(crate) struct Inspected {
     pub(crate) exports: Exports,

@@ -14,20 +14,29 @@ use wasmtime::{Store, Trap};
 use witgate_core::request::{FieldName, Head};
 
 use crate::bindings::{Manifest, Questions};
+use crate::compiled::Callee;
+use crate::direct;
 use crate::engine::{Code, Engine};
-use crate::guest::{self, State};
+use crate::guest::{self, Deadline, State};
 use crate::log::Log;
 use crate::plugin::Plugin;
 use crate::{Failure, engine};
 
 /// Bytes of one answer, or of one host call's arguments, that are copied out of an instance. The largest honest one is
 /// a 64 KiB body, or 10,000 scores; without the limit, overlapping strings in a small memory could stand for terabytes.
-const ANSWER: usize = 1 << 20;
+pub(crate) const ANSWER: usize = 1 << 20;
 
 /// One instance in its own store.
 pub(crate) struct Instance {
     pub(crate) store: Store<State>,
-    pub(crate) questions: Questions,
+    pub(crate) guest: Guest,
+}
+
+/// What is called in the store.
+#[expect(clippy::large_enum_variant, reason = "an instance is boxed as a whole, and most are the larger")]
+pub(crate) enum Guest {
+    Component(Questions),
+    Core(direct::Guest),
 }
 
 /// How calls into instances of one code are made.
@@ -49,32 +58,53 @@ impl Caller<'_> {
         store.epoch_deadline_callback(|mut cx| Ok(cx.data_mut().deadline.reached()));
         store.set_hostcall_fuel(ANSWER);
         self.arm(&mut store, Instant::now());
-        let pre = &self.code.pre;
-        let made = if self.code.may_wait {
-            let _timers = self.engine.enter_timers();
-            at_once(pre.instantiate_async(&mut store))
-        } else {
-            Some(pre.instantiate(&mut store))
+        let guest = match &self.code.callee {
+            Callee::Core(pre) => pre.instantiate(&mut store).map(Guest::Core),
+            Callee::Component { pre, indices, may_wait } => {
+                let made = if *may_wait {
+                    let _timers = self.engine.enter_timers();
+                    at_once(pre.instantiate_async(&mut store)).ok_or(Failure::Waited)?
+                } else {
+                    pre.instantiate(&mut store)
+                };
+                made.and_then(|instance| indices.load(&mut store, &instance)).map(Guest::Component)
+            }
         };
-        let instance = made.ok_or(Failure::Waited)?.map_err(|e| failure(&e, store.data()))?;
-        let questions = self.code.indices.load(&mut store, &instance).map_err(|e| failure(&e, store.data()))?;
-        Ok(Instance { store, questions })
+        match guest {
+            Ok(guest) => Ok(Instance { store, guest }),
+            Err(error) => Err(failure(&error, store.data())),
+        }
     }
 
     /// `lifecycle.configure`. The inner error is the plugin's own.
     pub(crate) fn configure(&self, on: &mut Instance, config: &str) -> Result<Result<Manifest, String>, Failure> {
-        let func = on.questions.lifecycle.func_configure();
-        self.call(&mut on.store, func, (config,)).map(|(answer,)| answer)
+        match &on.guest {
+            Guest::Core(guest) => self.direct(&mut on.store, |store| guest.configure(store, config)),
+            Guest::Component(questions) => {
+                let func = questions.lifecycle.func_configure();
+                self.call(&mut on.store, func, (config,)).map(|(answer,)| answer)
+            }
+        }
     }
 
-    /// One call within the budget. After an error the store must not be used again.
+    /// One call of a core module within the budget. After an error the store must not be used again.
+    pub(crate) fn direct<R>(
+        &self,
+        store: &mut Store<State>,
+        call: impl FnOnce(&mut Store<State>) -> wasmtime::Result<R>,
+    ) -> Result<R, Failure> {
+        self.arm(store, self.begun.unwrap_or_else(Instant::now));
+        call(store).map_err(|e| failure(&e, store.data()))
+    }
+
+    /// One call of a component within the budget. After an error the store must not be used again.
     pub(crate) fn call<P, R>(&self, store: &mut Store<State>, func: TypedFunc<P, R>, params: P) -> Result<R, Failure>
     where
         P: ComponentNamedList + Lower + Send + Sync,
         R: ComponentNamedList + Lift + Send + Sync + 'static,
     {
         self.arm(store, self.begun.unwrap_or_else(Instant::now));
-        let result = if self.code.may_wait {
+        let result = if matches!(self.code.callee, Callee::Component { may_wait: true, .. }) {
             let _timers = self.engine.enter_timers();
             at_once(func.call_async(&mut *store, params)).ok_or(Failure::Waited)?
         } else {
@@ -87,8 +117,8 @@ impl Caller<'_> {
         self.engine.ticker.cover(now, self.budget);
         let state = store.data_mut();
         state.limits.refused = false;
-        let ticks = state.deadline.arm(self.budget);
-        store.set_epoch_deadline(ticks);
+        state.deadline = Deadline::new(now, self.budget);
+        store.set_epoch_deadline(1); // The next tick, at which the deadline is looked at.
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod admission;
 mod cache;
+mod canonical;
 mod common;
 mod questions;
 mod store;
