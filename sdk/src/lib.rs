@@ -51,6 +51,8 @@ mod plugin;
 mod request;
 mod router;
 
+#[cfg(all(feature = "allocator", target_arch = "wasm32"))]
+mod allocator;
 #[doc(hidden)]
 #[cfg(target_arch = "wasm32")]
 pub mod component;
