@@ -14,7 +14,7 @@ use wasmtime::{Config, Enabled, EngineWeak, InstanceAllocationStrategy, OptLevel
 use crate::artifact::{Cache, CacheOptions};
 use crate::bindings::{host, types};
 use crate::compiled::{self, Callee, Linked};
-use crate::guest::{State, worst_case};
+use crate::guest::State;
 use crate::keeper::Keeper;
 use crate::{Exports, Refused, Stage};
 
@@ -262,10 +262,10 @@ impl Ticker {
         Ok(ticker)
     }
 
-    /// Sees to it that the epoch advances until a call of `budget` that begins now has ended, however late.
-    /// One load for most calls.
+    /// Sees to it that the epoch advances once a call of `budget` that began at `now` has used it up, and before. A call
+    /// that is late by more, because its thread had no core, asks again when it sees such a tick. One load for most calls.
     pub(crate) fn cover(&self, now: Instant, budget: Duration) {
-        let end = self.nanos(now).saturating_add(nanos(worst_case(budget).saturating_add(TICK * 2)));
+        let end = self.nanos(now).saturating_add(nanos(budget.saturating_add(TICK * 2)));
         if self.needed_until.load(Ordering::SeqCst) >= end {
             return;
         }

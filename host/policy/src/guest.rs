@@ -10,14 +10,12 @@ use wasmtime_wasi::{WasiCtxView, WasiView};
 use witgate_core::request::Head;
 
 use crate::bindings::{field_name, host, types};
-use crate::engine::TICK;
+use crate::engine::Ticker;
 use crate::log::Log;
 use crate::wasi::Wasi;
 
 /// Elements of all tables of an instance. componentize-py's function table has about 15,000.
 pub(crate) const TABLE_ELEMENTS: usize = 100_000;
-/// Budgets after which a call is ended although the operating system kept its thread off the core.
-const PATIENCE: u32 = 5;
 
 /// A store's data.
 pub(crate) struct State {
@@ -145,10 +143,9 @@ impl ResourceLimiter for Limits {
 /// done no wrong: on a loaded machine that happens many times a second, and five such failures would quarantine a
 /// healthy plugin. So a call that is still there at a tick of the epoch has the thread's CPU clock read (a system call,
 /// 200 ns, only in slow calls). From the full budget on it ends at the first tick at which the thread has had the core
-/// for a quarter of the budget since the first of them, and at the latest after [`PATIENCE`] budgets. An endless loop is cut within
-/// two ticks or one tick after the budget, whichever is later, where the core is free. One instruction is never cut: the
-/// longest, a fill of the whole memory budget, takes 1 ms for each MiB where the pages are new (measured on a virtual
-/// machine).
+/// for a quarter of the budget since the first of them. An endless loop is cut within two ticks or one tick after the
+/// budget, whichever is later, where the core is free. One instruction is never cut: the longest, a fill of the whole
+/// memory budget, takes 1 ms for each MiB where the pages are new (measured on a virtual machine).
 pub(crate) struct Deadline {
     begun: Instant,
     budget: Duration,
@@ -164,20 +161,18 @@ impl Deadline {
         Self { begun, budget, first_look: None, overrun: false }
     }
 
-    /// Called at each tick that the call sees.
-    pub(crate) fn reached(&mut self) -> UpdateDeadline {
-        let now = thread_time();
+    /// Called at each tick that the call sees. Where the call goes on, `ticker` must go on for it.
+    pub(crate) fn reached(&mut self, ticker: &Ticker) -> UpdateDeadline {
+        let (wall, now) = (Instant::now(), thread_time());
         let first = *self.first_look.get_or_insert(now);
-        let (past, worked) = (self.begun.elapsed(), now.saturating_sub(first));
-        let due = past >= self.budget && worked > self.budget / 4;
-        self.overrun = due || past >= worst_case(self.budget);
-        if self.overrun { UpdateDeadline::Interrupt } else { UpdateDeadline::Continue(1) }
+        let worked = now.saturating_sub(first);
+        self.overrun = wall.saturating_duration_since(self.begun) >= self.budget && worked > self.budget / 4;
+        if self.overrun {
+            return UpdateDeadline::Interrupt;
+        }
+        ticker.cover(wall, self.budget);
+        UpdateDeadline::Continue(1)
     }
-}
-
-/// Time after which a call of this budget ends at the next tick, whatever happened.
-pub(crate) fn worst_case(budget: Duration) -> Duration {
-    budget.max(TICK).saturating_mul(PATIENCE)
 }
 
 /// CPU time that this thread has used.

@@ -55,7 +55,8 @@ impl Caller<'_> {
     pub(crate) fn start(&self, log: &Arc<Log>, memory: u64) -> Result<Instance, Failure> {
         let mut store = Store::new(&self.engine.wasm, State::new(log, memory, guest::seed()));
         store.limiter(|state| &mut state.limits);
-        store.epoch_deadline_callback(|mut cx| Ok(cx.data_mut().deadline.reached()));
+        let ticker = Arc::clone(&self.engine.ticker);
+        store.epoch_deadline_callback(move |mut cx| Ok(cx.data_mut().deadline.reached(&ticker)));
         store.set_hostcall_fuel(ANSWER);
         self.arm(&mut store, Instant::now());
         let guest = match &self.code.callee {
