@@ -241,6 +241,7 @@ async fn work(worker: Rc<Worker>, sockets: Vec<Share>, drain_timeout: Duration) 
         .collect();
     tokio::task::spawn_local(Rc::clone(&worker).follow_generations());
     tokio::task::spawn_local(Rc::clone(&worker).sweep());
+    tokio::task::spawn_local(Rc::clone(&worker.deadlines).run());
     worker.drain.reached(Phase::Drain).await;
     worker.connections.each(|conn| conn.ask(Signal::Finish));
     let finished = async {

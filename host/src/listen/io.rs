@@ -39,10 +39,9 @@ impl Io {
         Self { stream, conn, prefix, http1, replacement: None, refused }
     }
 
-    /// Recognises an error response that the parser wrote by itself: it comes while a head is being read, which no
-    /// response of a request does.
+    /// Recognises an error response that the parser wrote by itself: it comes when every request was answered whole.
     fn intercept(&mut self, buf: &[u8]) -> bool {
-        if !self.http1 || !self.conn.reading_head() || !buf.starts_with(b"HTTP/1.1 4") {
+        if !self.http1 || !self.conn.settled() || !buf.starts_with(b"HTTP/1.1 4") {
             return false;
         }
         let reason = match buf.get(9..12) {
@@ -116,7 +115,9 @@ impl AsyncWrite for Io {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_replacement(cx))?;
-        Pin::new(&mut this.stream).poll_flush(cx)
+        // A TCP socket has nothing to flush.
+        this.conn.flushed();
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,7 +1,7 @@
 //! A planned request to a response's head: which endpoint, over which connection, and again elsewhere where nothing was
 //! sent yet.
 
-use std::{future::Future, rc::Rc, sync::Arc, time::Instant};
+use std::{future::Future, pin::pin, rc::Rc, sync::Arc, task::Poll, time::Instant};
 
 use http::{Request, response};
 use hyper::body::Incoming;
@@ -19,7 +19,7 @@ use crate::{
     reason::Reason,
     scores,
     upstream::{self, BodyFate, Connection, RequestBody},
-    worker::Worker,
+    worker::{Worker, deadlines::Deadline},
 };
 
 /// Endpoints that a request is tried at while nothing of it was sent: one more than the first (nginx and HAProxy go on
@@ -28,13 +28,15 @@ const MAX_TRIES: usize = 2;
 
 /// Waits for `sending` no longer than `deadline`.
 pub async fn within<T>(
-    deadline: Option<Instant>,
+    deadline: Option<&Deadline>,
     sending: impl Future<Output = Result<T, Reason>>,
 ) -> Result<T, Reason> {
-    match deadline {
-        None => sending.await,
-        Some(deadline) => tokio::time::timeout_at(deadline.into(), sending).await.unwrap_or(Err(Reason::Timeout)),
-    }
+    let mut sending = pin!(sending);
+    std::future::poll_fn(|cx| match sending.as_mut().poll(cx) {
+        Poll::Pending if deadline.is_some_and(|deadline| deadline.poll_passed(cx)) => Poll::Ready(Err(Reason::Timeout)),
+        polled => polled,
+    })
+    .await
 }
 
 /// Sends a request to an endpoint and waits for the response's head.
@@ -186,6 +188,7 @@ fn malformed(endpoint: &Endpoint) -> Reason {
 fn classify(error: &hyper::Error, fate: BodyFate, endpoint: &Endpoint) -> Reason {
     match fate {
         BodyFate::TooLarge => return Reason::BodyTooLarge,
+        BodyFate::Malformed => return Reason::BadRequest,
         BodyFate::Broken => return Reason::ClientAborted,
         BodyFate::Fine => {}
     }

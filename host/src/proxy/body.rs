@@ -2,10 +2,8 @@
 //! rides on its body and happens exactly once, whether the body was read to its end, failed or was dropped.
 
 use std::{
-    future::Future,
     pin::Pin,
-    task::{Context, Poll, ready},
-    time::Instant,
+    task::{Context, Poll},
 };
 
 use bytes::{Buf, Bytes};
@@ -13,7 +11,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::exchange::Exchange;
-use crate::upstream::BodyError;
+use crate::{upstream::BodyError, worker::deadlines::Deadline};
 
 /// A response's body.
 pub enum Body {
@@ -28,9 +26,7 @@ pub struct Upstream {
     incoming: Incoming,
     /// What happens at the end.
     exchange: Exchange,
-    deadline: Option<Instant>,
-    /// Armed the first time the body is not ready: a short body never needs a timer.
-    timer: Option<Pin<Box<tokio::time::Sleep>>>,
+    deadline: Option<Deadline>,
     ended: bool,
 }
 
@@ -41,12 +37,12 @@ impl Body {
     }
 
     /// An endpoint's body, with what happens at its end.
-    pub fn upstream(incoming: Incoming, mut exchange: Exchange, deadline: Option<Instant>) -> Self {
+    pub fn upstream(incoming: Incoming, mut exchange: Exchange, deadline: Option<Deadline>) -> Self {
         let ended = incoming.is_end_stream();
         if ended {
             exchange.complete();
         }
-        Self::Upstream(Box::new(Upstream { incoming, exchange, deadline, timer: None, ended }))
+        Self::Upstream(Box::new(Upstream { incoming, exchange, deadline, ended }))
     }
 }
 
@@ -82,17 +78,18 @@ impl Upstream {
             return Poll::Ready(None);
         }
         let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
-            return self.poll_deadline(cx);
+            if !self.deadline.as_ref().is_some_and(|deadline| deadline.poll_passed(cx)) {
+                return Poll::Pending;
+            }
+            self.cut_short();
+            return Poll::Ready(Some(Err(BodyError::Timeout)));
         };
         let frame = frame.map(|result| result.map_err(BodyError::Hyper));
         match &frame {
             // The last frame may be all that is asked for: where the length is known, hyper does not poll again.
             Some(Ok(_)) if self.incoming.is_end_stream() => self.end(),
             None => self.end(),
-            Some(Err(_)) => {
-                self.ended = true;
-                self.exchange.cut_short();
-            }
+            Some(Err(_)) => self.cut_short(),
             Some(Ok(_)) => {}
         }
         Poll::Ready(frame)
@@ -100,15 +97,13 @@ impl Upstream {
 
     fn end(&mut self) {
         self.ended = true;
+        self.deadline = None;
         self.exchange.complete();
     }
 
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Some(deadline) = self.deadline else { return Poll::Pending };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
-        ready!(timer.as_mut().poll(cx));
+    fn cut_short(&mut self) {
         self.ended = true;
+        self.deadline = None;
         self.exchange.cut_short();
-        Poll::Ready(Some(Err(BodyError::Timeout)))
     }
 }

@@ -58,6 +58,11 @@ pub fn check(head: &Head, conn: &Conn) -> Result<(), Reason> {
     Ok(())
 }
 
+/// What a request says of the length of its body.
+pub fn length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
 /// `uri-host [":" port]`: no white space, no user information, no path, no list.
 fn host_is_sound(host: &[u8]) -> bool {
     host.iter()

@@ -30,6 +30,7 @@ use crate::{
     worker::{
         Worker,
         conn::{Conn, Signal},
+        deadlines::Deadline,
     },
 };
 use ask::Asker;
@@ -41,7 +42,7 @@ enum Answer {
     /// By the proxy.
     Own(Response<Body>),
     /// By an endpoint, whose body is still to come.
-    Upstream(response::Parts, Incoming, Option<Instant>),
+    Upstream(response::Parts, Incoming, Option<Deadline>),
 }
 
 /// Answers one request. Loads one generation and never looks again.
@@ -98,13 +99,19 @@ async fn answer(
         scheme: Scheme::Http,
     };
     headers::check(&head, conn)?;
-    conn.head_accepted();
+    let length = headers::length(&head.headers);
+    conn.head_accepted(length);
     // The HTTP/1 parser has counted already.
     if limits.is_some_and(|l| head.headers.len() > l.headers) {
         return Err(Reason::HeaderTooLarge);
     }
     let body_limit = limits.and_then(|l| l.body);
-    check_length(&head.headers, body_limit)?;
+    // Before a byte of it is read.
+    if let (Some(length), Some(limit)) = (length, body_limit)
+        && length > limit
+    {
+        return Err(Reason::BodyTooLarge);
+    }
     if conn.trusted
         && let Some(listener) = generation.config.listeners.get(conn.listener)
     {
@@ -122,10 +129,9 @@ async fn answer(
     match plan {
         Plan::Reply(response) => Ok(Answer::Own(*response)),
         Plan::Forward(forward) => {
-            let deadline = route.timeout.map(|t| exchange.began() + t);
-            conn.expect_end(deadline);
+            let deadline = route.timeout.map(|t| worker.deadlines.keep(exchange.began() + t, conn));
             let sending = attempt::forward(worker, generation, &forward, head, incoming, body_limit, exchange);
-            let (head, incoming) = match attempt::within(deadline, sending).await {
+            let (head, incoming) = match attempt::within(deadline.as_ref(), sending).await {
                 Err(Reason::Timeout) => {
                     exchange.blame();
                     return Err(Reason::Timeout);
@@ -140,13 +146,6 @@ async fn answer(
 /// Seconds since 1970, for what outlives the process: a sticky cookie's expiry.
 fn unix_time() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs()
-}
-
-/// Refuses a body that says itself that it is too large, before a byte of it is read.
-fn check_length(headers: &HeaderMap, limit: Option<u64>) -> Result<(), Reason> {
-    let Some(limit) = limit else { return Ok(()) };
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-    if length.is_some_and(|length| length > limit) { Err(Reason::BodyTooLarge) } else { Ok(()) }
 }
 
 /// The last word on a response's head: what concerns this connection.

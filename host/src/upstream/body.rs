@@ -2,7 +2,7 @@
 
 use std::{
     cell::Cell,
-    fmt,
+    fmt, io,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
@@ -57,6 +57,8 @@ pub enum BodyFate {
     Fine,
     /// It passed the limit.
     TooLarge,
+    /// Its framing breaks the protocol.
+    Malformed,
     /// The client broke it off.
     Broken,
 }
@@ -88,7 +90,7 @@ impl HttpBody for RequestBody {
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
-                this.fate.set(BodyFate::Broken);
+                this.fate.set(if is_malformed(&error) { BodyFate::Malformed } else { BodyFate::Broken });
                 Poll::Ready(Some(Err(BodyError::Hyper(error))))
             }
             None => Poll::Ready(None),
@@ -102,4 +104,10 @@ impl HttpBody for RequestBody {
     fn size_hint(&self) -> SizeHint {
         self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), HttpBody::size_hint)
     }
+}
+
+/// Whether a body broke off because of what came, and not because nothing came any more.
+fn is_malformed(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
+    source.is_some_and(|source| matches!(source.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData))
 }

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     rc::Rc,
     task::{Context, Waker},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use http::HeaderValue;
@@ -49,8 +49,12 @@ pub struct Conn {
     since: Cell<Instant>,
     in_flight: Cell<u32>,
     requests: Cell<u64>,
-    /// When the last of the requests in flight should be over; none where one of them has no limit.
-    due: Cell<Option<Instant>>,
+    /// Requests in flight that should have been over a while ago.
+    stuck: Cell<u32>,
+    /// Whether all that the requests so far were answered with was written.
+    flushed: Cell<bool>,
+    /// Bytes of the body in flight that are still to be read, where that is known: none of them is of a head.
+    body_left: Cell<u64>,
     signal: Cell<Signal>,
     waker: RefCell<Option<Waker>>,
     /// Bytes read since the connection was last idle: what the framing check looks at.
@@ -78,16 +82,24 @@ impl Conn {
             since: Cell::new(now),
             in_flight: Cell::new(0),
             requests: Cell::new(0),
-            due: Cell::new(None),
+            stuck: Cell::new(0),
+            flushed: Cell::new(false),
+            body_left: Cell::new(0),
             signal: Cell::new(Signal::None),
             waker: RefCell::new(None),
             recent: RefCell::new(Vec::new()),
         })
     }
 
-    /// Notes bytes that were read off the socket. Of what is read while a request is in flight (its body, mostly) the last
-    /// piece is kept: it may hold the next head.
+    /// Notes bytes that were read off the socket. Of what is read while a request is in flight the last piece is kept
+    /// where it may hold the next head.
     pub fn note_read(&self, bytes: &[u8]) {
+        let of_body = bytes.len().min(usize::try_from(self.body_left.get()).unwrap_or(usize::MAX));
+        self.body_left.set(self.body_left.get() - of_body as u64);
+        let bytes = &bytes[of_body..];
+        if bytes.is_empty() {
+            return;
+        }
         let mut recent = self.recent.borrow_mut();
         match self.phase.get() {
             Phase::Active => recent.clear(),
@@ -102,12 +114,17 @@ impl Conn {
         recent.extend_from_slice(&bytes[bytes.len().saturating_sub(RECENT_MAX)..]);
     }
 
-    /// Lets go of what the framing check has seen, where it was one head and nothing more: what follows a head may hold
-    /// the next one.
-    pub fn head_accepted(&self) {
+    /// Lets go of what the framing check has seen, where it was one head and what is known to be its body: what follows
+    /// may hold the next head. `length` is the body's, where it is known.
+    pub fn head_accepted(&self, length: Option<u64>) {
         let mut recent = self.recent.borrow_mut();
-        let end = recent.windows(4).position(|w| w == b"\r\n\r\n");
-        if end.is_none_or(|end| end + 4 == recent.len()) {
+        let Some(end) = recent.windows(4).position(|w| w == b"\r\n\r\n") else {
+            // Of HTTP/2 nothing is noted; a head that was noted in part only was behind others.
+            return recent.clear();
+        };
+        let behind = (recent.len() - end - 4) as u64;
+        if let Some(left) = length.unwrap_or(0).checked_sub(behind) {
+            self.body_left.set(left);
             recent.clear();
             recent.shrink_to(RECENT_KEPT);
         }
@@ -119,6 +136,7 @@ impl Conn {
         self.in_flight.set(self.in_flight.get() + 1);
         self.phase.set(Phase::Active);
         self.requests.set(self.requests.get() + 1);
+        self.flushed.set(false);
         self.requests.get()
     }
 
@@ -129,24 +147,27 @@ impl Conn {
         if left == 0 {
             self.phase.set(Phase::Idle);
             self.since.set(now);
-            self.due.set(None);
+        } else if self.stuck.get() >= left {
+            self.ask(Signal::Kill);
         }
     }
 
-    /// Notes when a request in flight should be over.
-    pub fn expect_end(&self, due: Option<Instant>) {
-        let later = match (self.due.get(), due) {
-            (Some(a), Some(b)) => Some(a.max(b)),
-            (None, due) if self.in_flight.get() == 1 => due,
-            _ => None,
-        };
-        self.due.set(later);
+    /// Notes that nothing is left to be written.
+    pub fn flushed(&self) {
+        self.flushed.set(self.in_flight.get() == 0);
     }
 
-    /// Whether requests should have been over `grace` ago: their client has stopped reading, so that nothing asks for
-    /// the rest of the body any more, where the timeout would be noticed.
-    pub fn overdue(&self, now: Instant, grace: Duration) -> bool {
-        self.due.get().is_some_and(|due| now > due + grace)
+    /// Notes that a request in flight should have been over a while ago: its client has stopped reading, so that nothing
+    /// asks for the rest of the body any more, where the timeout would be noticed. One stream of HTTP/2 must not take the
+    /// others with it at once: they may finish, and no new ones should begin.
+    pub fn stuck(&self) {
+        self.stuck.set(self.stuck.get() + 1);
+        self.ask(if self.stuck.get() >= self.in_flight.get() { Signal::Kill } else { Signal::Finish });
+    }
+
+    /// Notes that a request ended that was stuck.
+    pub fn unstuck(&self) {
+        self.stuck.set(self.stuck.get().saturating_sub(1));
     }
 
     /// Where the connection stands, and since when.
@@ -162,6 +183,11 @@ impl Conn {
     /// Whether a head was begun that the parser has not accepted yet.
     pub fn reading_head(&self) -> bool {
         self.phase.get() == Phase::Head
+    }
+
+    /// Whether every request so far was answered whole: what is written now is no part of an answer to one.
+    pub fn settled(&self) -> bool {
+        self.reading_head() || (self.flushed.get() && self.in_flight.get() == 0)
     }
 
     /// The bytes read since the connection was last idle.

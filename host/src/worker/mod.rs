@@ -2,6 +2,7 @@
 //! request touches belongs to the worker, so that it meets no lock another core can hold.
 
 pub mod conn;
+pub mod deadlines;
 
 use std::{
     cell::{Cell, RefCell},
@@ -20,10 +21,10 @@ use crate::{
     upstream::{REAP_INTERVAL, Upstreams},
 };
 use conn::{Phase, Registry, Signal};
+use deadlines::Deadlines;
 
-/// How long after a route's timeout a connection is cut whose client does not read. Where the client reads, the timeout
-/// itself ends the response.
-const OVERDUE_GRACE: Duration = Duration::from_secs(1);
+/// How long after it was asked to finish an idle connection is cut.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// What belongs to one worker.
 pub struct Worker {
@@ -37,6 +38,8 @@ pub struct Worker {
     pub instances: RefCell<Instances>,
     /// Downstream connections.
     pub connections: Rc<Registry>,
+    /// When requests in flight must be over.
+    pub deadlines: Rc<Deadlines>,
     /// Shared counters, of which [`Worker::cells`] are this worker's.
     pub telemetry: Arc<Telemetry>,
     /// The way down.
@@ -53,6 +56,7 @@ impl Worker {
             upstreams: Upstreams::default(),
             instances: RefCell::new(Instances::default()),
             connections: Rc::new(Registry::default()),
+            deadlines: Rc::new(Deadlines::default()),
             telemetry,
             drain,
             random: Cell::new(seed | 1),
@@ -115,9 +119,8 @@ impl Worker {
                     // A client that connects and says nothing gets no more time than one that is slow to say it.
                     Phase::Idle if conn.fresh() && silent > listener.limits.header_timeout => conn.ask(Signal::Kill),
                     // A client that does not read, or does not answer HTTP/2's goodbye, would be waited for without end.
-                    Phase::Idle if silent > listener.limits.idle_timeout + OVERDUE_GRACE => conn.ask(Signal::Kill),
+                    Phase::Idle if silent > listener.limits.idle_timeout + GOODBYE => conn.ask(Signal::Kill),
                     Phase::Idle if silent > listener.limits.idle_timeout => conn.ask(Signal::Finish),
-                    Phase::Active if conn.overdue(now, OVERDUE_GRACE) => conn.ask(Signal::Kill),
                     Phase::Head if silent > listener.limits.header_timeout => conn.ask(Signal::Kill),
                     _ => {}
                 }

@@ -154,6 +154,61 @@ fn a_length_beside_an_encoding_is_seen_behind_another_request_too() {
     }
 }
 
+/// As above, behind a body of known length, of which nothing is kept.
+#[test]
+fn a_length_beside_an_encoding_is_seen_behind_a_body_of_known_length() {
+    let both = "POST /b HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n";
+    let first = "POST /a HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n";
+    for pieces in [
+        vec![format!("{first}0123456789{both}")],
+        vec![first.to_owned(), format!("0123456789{both}")],
+        vec![format!("{first}01234"), "56".to_owned(), format!("789{}", &both[..30]), both[30..].to_owned()],
+    ] {
+        let origin = Origin::named("o");
+        let running = proxy::start(&config(&origin));
+        let mut client = running.client();
+        for piece in &pieces {
+            client.send(piece).unwrap();
+            // Each is a piece of its own to the proxy.
+            std::thread::yield_now();
+        }
+        let statuses: Vec<u16> = (0..2).filter_map(|_| client.response(false).ok()).map(|r| r.status).collect();
+        assert_eq!(statuses, [200, 400], "{pieces:?}");
+        let seen = origin.seen();
+        assert_eq!(seen.len(), 1, "the second request went on: {seen:?}");
+        assert_eq!(seen[0].body, b"0123456789");
+    }
+}
+
+#[test]
+fn what_is_no_request_is_refused_in_the_proxys_words_behind_a_request_too() {
+    let origin = Origin::named("o");
+    let running = proxy::start(&config(&origin));
+    for first in ["GET / HTTP/1.1\r\nhost: a\r\n\r\n", "PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nab"] {
+        let mut client = running.client();
+        client.send(format!("{first}this is no request\r\n\r\n")).unwrap();
+        assert_eq!(client.response(false).unwrap().status, 200);
+        let refused = client.response(false).unwrap();
+        assert_eq!((refused.status, refused.header("x-witgate-error")), (400, Some("bad-request")), "{refused:?}");
+        assert!(client.closed());
+    }
+}
+
+#[test]
+fn a_body_that_breaks_its_own_framing_is_refused_as_such() {
+    let chunked = |body: &str| format!("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{body}");
+    let origin = Origin::named("o");
+    let running = proxy::start(&config(&origin));
+    for body in ["5\r\nhello-too-long\r\n0\r\n\r\n", "xyz\r\n", "5\r\nhello\r\n-1\r\n", "fffffffffffffffff\r\n"] {
+        let mut client = running.client();
+        client.send(chunked(body)).unwrap();
+        let response = client.response(false).unwrap_or_else(|error| panic!("{body:?}: {error}"));
+        assert_eq!((response.status, response.header("x-witgate-error")), (400, Some("bad-request")), "{body:?}");
+        assert!(client.closed(), "{body:?}: the connection was left open");
+    }
+    assert!(origin.seen().is_empty(), "an origin read a whole request: {:?}", origin.seen());
+}
+
 #[test]
 fn workers_that_wait_hold_no_permit_that_another_needs() {
     let origin = Origin::named("o");

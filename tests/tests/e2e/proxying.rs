@@ -261,6 +261,39 @@ fn a_client_that_stops_reading_is_cut_off_after_the_timeout() {
 }
 
 #[test]
+fn streams_that_their_client_does_not_read_are_cut_off_after_the_timeout() {
+    let origin = Origin::scripted(|seen, stream| {
+        // A stream may well take a first piece of a body without having sent any.
+        let body = vec![b'z'; if seen.line.contains("/stuck") { 1 << 20 } else { 0 }];
+        respond(stream, 200, &[], &body)
+    });
+    let running = start(&origin, "", "timeout = \"200ms\"");
+    let mut client = running.client();
+    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
+        let mut frame = vec![0, 0, u8::try_from(payload.len()).unwrap(), kind, flags];
+        frame.extend_from_slice(&stream.to_be_bytes());
+        frame.extend_from_slice(payload);
+        frame
+    };
+    // GET http://a/…, in HPACK's static table but for the path and the authority; END_STREAM and END_HEADERS.
+    let get = |stream: u32, path: &str| {
+        let path = [&[0x44, u8::try_from(path.len()).unwrap()], path.as_bytes()].concat();
+        frame(1, 5, stream, &[&[0x82, 0x86], &path[..], &[0x41, 1, b'a']].concat())
+    };
+    client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
+    // INITIAL_WINDOW_SIZE 0: no byte of a body may be sent.
+    client.send(frame(4, 0, 0, &[0, 4, 0, 0, 0, 0])).unwrap();
+    for (stream, path) in [(1, "/stuck"), (3, "/"), (5, "/stuck")] {
+        client.send(get(stream, path)).unwrap();
+    }
+    wait_for("the origin to be asked", || (origin.seen().len() == 3).then_some(()));
+    wait_for("the connection to be gone from the proxy", || {
+        let metrics = witgate_tests::client::get(running.admin(), "/metrics", "").body;
+        metrics.lines().any(|l| l == "witgate_downstream_connections_active 0").then_some(())
+    });
+}
+
+#[test]
 fn http_2_with_prior_knowledge_is_served() {
     let origin = Origin::scripted(|seen, stream| {
         respond(stream, 200, &[], format!("{} {:?}", seen.line, seen.header("cookie")).as_bytes())
