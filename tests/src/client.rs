@@ -70,6 +70,15 @@ impl Client {
         self.stream.write_all(bytes.as_ref())
     }
 
+    /// The same connection once more, to send from another thread.
+    ///
+    /// # Panics
+    /// When the process is out of file descriptors.
+    #[expect(clippy::should_implement_trait, reason = "what was read already is not shared")]
+    pub fn clone(&self) -> Self {
+        Self { stream: self.stream.try_clone().expect("a file descriptor"), buffer: Vec::new() }
+    }
+
     /// Says that nothing more will be sent.
     pub fn finish(&self) {
         let _ = self.stream.shutdown(std::net::Shutdown::Write);

@@ -61,11 +61,23 @@ impl Origin {
     /// # Panics
     /// When no port is free.
     pub fn scripted(script: impl Fn(&Seen, &mut TcpStream) -> bool + Send + Sync + 'static) -> Self {
+        Self::serving(move |stream, shared| serve(stream, shared, &script))
+    }
+
+    /// Does with each connection what `script` says; nothing is recorded of what comes over it.
+    ///
+    /// # Panics
+    /// When no port is free.
+    pub fn raw(script: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> Self {
+        Self::serving(move |mut stream, _| script(&mut stream))
+    }
+
+    fn serving(serve: impl Fn(TcpStream, &Shared) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
         let shared =
             Arc::new(Shared { seen: Mutex::default(), connections: AtomicUsize::new(0), stop: AtomicBool::new(false) });
-        let script: Arc<Script> = Arc::new(script);
+        let serve = Arc::new(serve);
         let accepting = Arc::clone(&shared);
         thread::spawn(move || {
             for stream in listener.incoming() {
@@ -74,8 +86,8 @@ impl Origin {
                 }
                 let Ok(stream) = stream else { continue };
                 accepting.connections.fetch_add(1, SeqCst);
-                let (shared, script) = (Arc::clone(&accepting), Arc::clone(&script));
-                thread::spawn(move || serve(stream, &shared, &*script));
+                let (shared, serve) = (Arc::clone(&accepting), Arc::clone(&serve));
+                thread::spawn(move || serve(stream, &shared));
             }
         });
         Self { address, shared }

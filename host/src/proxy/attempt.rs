@@ -3,7 +3,7 @@
 
 use std::{future::Future, pin::pin, rc::Rc, sync::Arc, task::Poll, time::Instant};
 
-use http::{Request, response};
+use http::response;
 use hyper::body::Incoming;
 use smallvec::SmallVec;
 use witgate_core::{config::ScoreMode, endpoint::Endpoint, request::Head};
@@ -48,9 +48,9 @@ pub async fn forward(
     incoming: Incoming,
     body_limit: Option<u64>,
     exchange: &mut Exchange,
-) -> Result<(response::Parts, Incoming), Reason> {
+) -> Result<(response::Parts, upstream::Incoming), Reason> {
     let cluster = generation.clusters.get(forward.cluster).ok_or(Reason::NoHealthyEndpoint)?;
-    let (body, fate) = RequestBody::new(incoming, body_limit);
+    let (mut body, fate) = RequestBody::new(incoming, body_limit);
     let mut tried = SmallVec::<[u32; 4]>::new();
     let mut index = {
         let mut instances = worker.instances.borrow_mut();
@@ -59,13 +59,12 @@ pub async fn forward(
         choose(cluster, forward, &mut asker, &mut head)?
     };
     headers::to_origin(&mut head);
-    let mut request = to_request(head, body);
     loop {
         let endpoint = cluster.endpoints.get(index).ok_or(Reason::NoHealthyEndpoint)?;
         tried.push(u32::try_from(index).unwrap_or(u32::MAX));
         let began = Instant::now();
         exchange.trying(endpoint.begin());
-        let (mut connection, reused) = match connection(worker, cluster, endpoint).await {
+        let (connection, reused) = match connection(worker, cluster, endpoint).await {
             Ok(connection) => connection,
             Err(error) => {
                 worker.cells().connect_failed.up();
@@ -75,31 +74,21 @@ pub async fn forward(
                 continue;
             }
         };
-        match connection.sender.try_send_request(request).await {
-            Ok(response) => {
+        match connection.exchange(&head, body).await {
+            Ok((mut parts, incoming)) => {
                 let now = Instant::now();
-                let (mut parts, incoming) = response.into_parts();
-                if !headers::response_is_sound(&parts) {
-                    return Err(malformed(endpoint));
-                }
                 let ok = !parts.status.is_server_error();
                 endpoint.record(now, Some(now.saturating_duration_since(began)), ok);
-                exchange.attach(connection, fate);
                 finish(&mut parts, generation, forward, endpoint);
                 return Ok((parts, incoming));
             }
-            Err(mut error) => {
-                // A kept connection may have been closed by the other side in the meantime: nothing was sent, so the
-                // same endpoint is asked again, over another connection.
-                if let Some(unsent) = error.take_message()
-                    && reused
-                {
-                    request = unsent;
-                    tried.pop();
-                    continue;
-                }
-                return Err(classify(&error.into_error(), fate.get(), endpoint));
+            // The endpoint closed a kept connection while the request was on its way (RFC 9112 §9.3.1): it goes to the
+            // same endpoint, over another connection.
+            Err(failed) if reused && failed.untouched && head.method.is_idempotent() => {
+                body = RequestBody::empty(Rc::clone(&fate));
+                tried.pop();
             }
+            Err(failed) => return Err(classify(&failed.error, fate.get(), endpoint)),
         }
     }
 }
@@ -141,29 +130,17 @@ async fn connection(
     cluster: &Cluster,
     endpoint: &Arc<Endpoint>,
 ) -> Result<(Connection, bool), upstream::ConnectError> {
-    while let Some(mut connection) = worker.upstreams.take(endpoint) {
-        if connection.sender.ready().await.is_ok() {
-            worker.cells().reused.up();
-            return Ok((connection, true));
-        }
+    if let Some(connection) = worker.upstreams.take(endpoint) {
+        worker.cells().reused.up();
+        return Ok((connection, true));
     }
     let connection = upstream::connect(endpoint, cluster.config.connect_timeout, &cluster.config.pool).await?;
     worker.cells().connected.up();
     Ok((connection, false))
 }
 
-fn to_request(head: Head, body: RequestBody) -> Request<RequestBody> {
-    let mut request = Request::new(body);
-    *request.method_mut() = head.method;
-    *request.uri_mut() = head.uri;
-    *request.headers_mut() = head.headers;
-    request
-}
-
 /// What the proxy changes in an endpoint's response.
 fn finish(parts: &mut response::Parts, generation: &Generation, forward: &Forward, endpoint: &Endpoint) {
-    parts.version = http::Version::HTTP_11;
-    headers::remove_hop_by_hop(&mut parts.headers);
     // It says that the proxy answered, and this is an endpoint's answer.
     parts.headers.remove("x-witgate-error");
     if let Some(cookie) = &forward.set_cookie {
@@ -177,15 +154,8 @@ fn finish(parts: &mut response::Parts, generation: &Generation, forward: &Forwar
     }
 }
 
-/// An endpoint's response that could mean two things to two readers, or that answers a question that was not asked.
-fn malformed(endpoint: &Endpoint) -> Reason {
-    endpoint.record(Instant::now(), None, false);
-    tracing::debug!(endpoint = endpoint.address(), "malformed response");
-    Reason::UpstreamMalformed
-}
-
 /// Whose fault it was that no response came.
-fn classify(error: &hyper::Error, fate: BodyFate, endpoint: &Endpoint) -> Reason {
+fn classify(error: &upstream::Error, fate: BodyFate, endpoint: &Endpoint) -> Reason {
     match fate {
         BodyFate::TooLarge => return Reason::BodyTooLarge,
         BodyFate::Malformed => return Reason::BadRequest,
@@ -194,5 +164,10 @@ fn classify(error: &hyper::Error, fate: BodyFate, endpoint: &Endpoint) -> Reason
     }
     endpoint.record(Instant::now(), None, false);
     tracing::debug!(endpoint = endpoint.address(), %error, "no response");
-    if error.is_parse() { Reason::UpstreamMalformed } else { Reason::UpstreamReset }
+    match error {
+        // The client's body was shorter or longer than it said.
+        upstream::Error::Body => Reason::ClientAborted,
+        upstream::Error::Malformed(_) => Reason::UpstreamMalformed,
+        upstream::Error::Io(_) | upstream::Error::Closed => Reason::UpstreamReset,
+    }
 }

@@ -4,14 +4,16 @@
 use std::{
     pin::Pin,
     task::{Context, Poll},
+    time::Instant,
 };
 
+use super::exchange::Exchange;
+use crate::{
+    upstream::{self, BodyError, Incoming},
+    worker::deadlines::Deadline,
+};
 use bytes::{Buf, Bytes};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
-
-use super::exchange::Exchange;
-use crate::{upstream::BodyError, worker::deadlines::Deadline};
 
 /// A response's body.
 pub enum Body {
@@ -23,11 +25,11 @@ pub enum Body {
 
 /// An endpoint's response body.
 pub struct Upstream {
-    incoming: Incoming,
+    /// None once its connection went back to the pool.
+    incoming: Option<Incoming>,
     /// What happens at the end.
     exchange: Exchange,
     deadline: Option<Deadline>,
-    ended: bool,
 }
 
 impl Body {
@@ -37,12 +39,12 @@ impl Body {
     }
 
     /// An endpoint's body, with what happens at its end.
-    pub fn upstream(incoming: Incoming, mut exchange: Exchange, deadline: Option<Deadline>) -> Self {
-        let ended = incoming.is_end_stream();
-        if ended {
-            exchange.complete();
+    pub fn upstream(incoming: Incoming, exchange: Exchange, deadline: Option<Deadline>) -> Self {
+        let mut upstream = Upstream { incoming: Some(incoming), exchange, deadline };
+        if upstream.incoming.as_ref().is_some_and(Incoming::is_end_stream) {
+            upstream.end();
         }
-        Self::Upstream(Box::new(Upstream { incoming, exchange, deadline, ended }))
+        Self::Upstream(Box::new(upstream))
     }
 }
 
@@ -60,50 +62,54 @@ impl HttpBody for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Full(bytes) => bytes.is_none(),
-            Self::Upstream(upstream) => upstream.ended || upstream.incoming.is_end_stream(),
+            Self::Upstream(upstream) => upstream.incoming.is_none(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.remaining() as u64)),
-            Self::Upstream(upstream) => upstream.incoming.size_hint(),
+            Self::Upstream(upstream) => {
+                upstream.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
+            }
         }
     }
 }
 
 impl Upstream {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if self.ended {
-            return Poll::Ready(None);
-        }
-        let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
+        let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
+        let Poll::Ready(frame) = incoming.poll_frame(cx) else {
             if !self.deadline.as_ref().is_some_and(|deadline| deadline.poll_passed(cx)) {
                 return Poll::Pending;
             }
             self.cut_short();
             return Poll::Ready(Some(Err(BodyError::Timeout)));
         };
-        let frame = frame.map(|result| result.map_err(BodyError::Hyper));
         match &frame {
-            // The last frame may be all that is asked for: where the length is known, hyper does not poll again.
-            Some(Ok(_)) if self.incoming.is_end_stream() => self.end(),
-            None => self.end(),
+            // Not the endpoint's fault.
+            Some(Err(BodyError::Upstream(upstream::Error::Body))) => {
+                self.deadline = None;
+                self.incoming = None;
+                self.exchange.aborted();
+            }
             Some(Err(_)) => self.cut_short(),
-            Some(Ok(_)) => {}
+            // The last frame may be all that is asked for: where the length is known, hyper does not poll again.
+            Some(Ok(_)) if !incoming.is_end_stream() => {}
+            Some(Ok(_)) | None => self.end(),
         }
         Poll::Ready(frame)
     }
 
     fn end(&mut self) {
-        self.ended = true;
         self.deadline = None;
-        self.exchange.complete();
+        let now = Instant::now();
+        self.exchange.complete(now, self.incoming.take().and_then(|incoming| incoming.into_idle(now)));
     }
 
     fn cut_short(&mut self) {
-        self.ended = true;
         self.deadline = None;
+        self.incoming = None;
         self.exchange.cut_short();
     }
 }

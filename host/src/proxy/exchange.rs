@@ -1,14 +1,14 @@
 //! One request's accounts: what was begun when its head came and must be settled exactly once when it ends, however it
 //! ends. Dropping an exchange settles it as aborted.
 
-use std::{cell::Cell, rc::Rc, sync::Arc, time::Instant};
+use std::{rc::Rc, sync::Arc, time::Instant};
 
 use http::StatusCode;
 use witgate_core::endpoint::InFlight;
 
 use crate::{
     telemetry::RouteMetrics,
-    upstream::{BodyFate, Connection},
+    upstream::Connection,
     worker::{Worker, conn::Conn},
 };
 
@@ -22,10 +22,6 @@ pub struct Exchange {
     status: Option<StatusCode>,
     /// Counts the request at its endpoint while it lives.
     in_flight: Option<InFlight>,
-    /// Goes back to its pool once the response was read whole.
-    connection: Option<Connection>,
-    /// Shared with the request's body while that is still being sent.
-    sending: Option<Rc<Cell<BodyFate>>>,
     settled: bool,
 }
 
@@ -39,8 +35,6 @@ impl Exchange {
             began,
             status: None,
             in_flight: None,
-            connection: None,
-            sending: None,
             settled: false,
         }
     }
@@ -60,18 +54,6 @@ impl Exchange {
         self.in_flight = Some(in_flight);
     }
 
-    /// Holds the connection that the response comes over; `sending` is shared with the request's body.
-    pub fn attach(&mut self, connection: Connection, sending: Rc<Cell<BodyFate>>) {
-        self.connection = Some(connection);
-        self.sending = Some(sending);
-    }
-
-    /// Whether the request's body is let go of: a connection that still sends one is of no use to the next request, and
-    /// whoever drips it would make that one wait.
-    fn is_sent(&self) -> bool {
-        self.sending.as_ref().is_none_or(|sending| Rc::strong_count(sending) == 1)
-    }
-
     /// Charges a timeout to the endpoint that was being tried.
     pub fn blame(&mut self) {
         if let Some(in_flight) = self.in_flight.take() {
@@ -84,29 +66,31 @@ impl Exchange {
         self.status = Some(status);
     }
 
-    /// The response was sent on whole.
-    pub fn complete(&mut self) {
-        if let Some(connection) = self.connection.take()
-            && self.is_sent()
-        {
+    /// The response was sent on whole; the connection that it came over can carry another request.
+    pub fn complete(&mut self, now: Instant, connection: Option<Connection>) {
+        if let Some(connection) = connection {
             self.worker.upstreams.give_back(connection);
         }
-        self.settle();
+        self.settle(now);
     }
 
     /// The response ended in its middle: the endpoint broke off, or the route's timeout passed.
     pub fn cut_short(&mut self) {
-        self.connection = None;
         self.blame();
-        self.settle();
+        self.settle(Instant::now());
     }
 
-    fn settle(&mut self) {
+    /// The client went away, or broke off its body.
+    pub fn aborted(&mut self) {
+        self.status = None;
+        self.settle(Instant::now());
+    }
+
+    fn settle(&mut self, now: Instant) {
         if std::mem::replace(&mut self.settled, true) {
             return;
         }
         self.in_flight = None;
-        let now = Instant::now();
         self.metrics.record(self.worker.id, self.status, now.saturating_duration_since(self.began));
         self.conn.end(now);
     }
@@ -115,8 +99,7 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         if !self.settled {
-            self.status = None;
-            self.settle();
+            self.aborted();
         }
     }
 }

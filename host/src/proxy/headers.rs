@@ -81,20 +81,6 @@ fn is_chunked_only(headers: &HeaderMap) -> bool {
     chunked && codings.next().is_none()
 }
 
-/// Whether an endpoint's response may be passed on: framed in one way, and no switch of protocols, which was not asked
-/// for.
-pub fn response_is_sound(parts: &http::response::Parts) -> bool {
-    if parts.status == http::StatusCode::SWITCHING_PROTOCOLS {
-        return false;
-    }
-    let mut lengths = parts.headers.get_all(header::CONTENT_LENGTH).iter();
-    let length = lengths.next();
-    if parts.headers.contains_key(header::TRANSFER_ENCODING) {
-        return length.is_none() && is_chunked_only(&parts.headers);
-    }
-    lengths.next().is_none() && length.is_none_or(|l| l.to_str().is_ok_and(|l| l.parse::<u64>().is_ok()))
-}
-
 /// Whether, in what was read lately, a head has a Content-Length line beside a Transfer-Encoding line. The parser drops
 /// the length, so the bytes have to be asked. A client that pipelines may be told no for a neighbour's fault, which is
 /// the safe side; where no head with an encoding is found at all, it is too.

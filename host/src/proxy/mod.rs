@@ -27,6 +27,7 @@ use crate::{
     drain::Phase,
     generation::Generation,
     reason::Reason,
+    upstream,
     worker::{
         Worker,
         conn::{Conn, Signal},
@@ -42,7 +43,7 @@ enum Answer {
     /// By the proxy.
     Own(Response<Body>),
     /// By an endpoint, whose body is still to come.
-    Upstream(response::Parts, Incoming, Option<Deadline>),
+    Upstream(response::Parts, upstream::Incoming, Option<Deadline>),
 }
 
 /// Answers one request. Loads one generation and never looks again.
@@ -60,14 +61,14 @@ pub async fn handle(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<Incomin
         }
         Ok(Answer::Own(response)) => {
             exchange.answered(response.status());
-            exchange.complete();
+            exchange.complete(Instant::now(), None);
             response
         }
         Err(reason) => {
             worker.count(reason);
             let response = reply::response(reason);
             exchange.answered(response.status());
-            exchange.complete();
+            exchange.complete(Instant::now(), None);
             response
         }
     };

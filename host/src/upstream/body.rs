@@ -15,8 +15,10 @@ use hyper::body::Incoming;
 /// Why a body broke off.
 #[derive(Debug)]
 pub enum BodyError {
-    /// The other side, in hyper's words.
-    Hyper(hyper::Error),
+    /// The client, in hyper's words.
+    Client(hyper::Error),
+    /// The endpoint.
+    Upstream(super::Error),
     /// The request's body is over the listener's limit.
     TooLarge,
     /// The route's timeout passed.
@@ -26,7 +28,8 @@ pub enum BodyError {
 impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Hyper(error) => error.fmt(f),
+            Self::Client(error) => error.fmt(f),
+            Self::Upstream(error) => error.fmt(f),
             Self::TooLarge => f.write_str("the request's body is over the listener's limit"),
             Self::Timeout => f.write_str("the route's timeout passed"),
         }
@@ -36,7 +39,8 @@ impl fmt::Display for BodyError {
 impl std::error::Error for BodyError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Hyper(error) => Some(error),
+            Self::Client(error) => Some(error),
+            Self::Upstream(error) => Some(error),
             _ => None,
         }
     }
@@ -70,6 +74,16 @@ impl RequestBody {
         let incoming = (!incoming.is_end_stream()).then_some(incoming);
         (Self { incoming, left: limit.unwrap_or(u64::MAX), fate: Rc::clone(&fate) }, fate)
     }
+
+    /// None at all: for a request that is sent again.
+    pub fn empty(fate: Rc<Cell<BodyFate>>) -> Self {
+        Self { incoming: None, left: 0, fate }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.incoming.is_none()
+    }
 }
 
 impl HttpBody for RequestBody {
@@ -91,7 +105,7 @@ impl HttpBody for RequestBody {
             }
             Some(Err(error)) => {
                 this.fate.set(if is_malformed(&error) { BodyFate::Malformed } else { BodyFate::Broken });
-                Poll::Ready(Some(Err(BodyError::Hyper(error))))
+                Poll::Ready(Some(Err(BodyError::Client(error))))
             }
             None => Poll::Ready(None),
         }

@@ -2,8 +2,6 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use witgate_core::endpoint::Endpoint;
 
@@ -18,12 +16,9 @@ pub enum ConnectError {
     /// `connect_timeout` passed.
     #[error("not connected within {0:?}")]
     Timeout(Duration),
-    /// HTTP could not be begun.
-    #[error("{0}")]
-    Handshake(#[from] hyper::Error),
 }
 
-/// Connects within `timeout`. Must run on a worker: the connection's task belongs to it.
+/// Connects within `timeout`.
 pub async fn connect(
     endpoint: &Arc<Endpoint>,
     timeout: Duration,
@@ -35,8 +30,5 @@ pub async fn connect(
         .map_err(|_| ConnectError::Timeout(timeout))??;
     // Small requests must not wait for the acknowledgement of the one before.
     stream.set_nodelay(true)?;
-    let (sender, connection) = http1::Builder::new().handshake(TokioIo::new(stream)).await?;
-    // The connection ends with an error where the endpoint breaks off; whoever waits for the response is told the same.
-    tokio::task::spawn_local(async move { drop(connection.await) });
-    Ok(Connection::new(sender, Arc::clone(endpoint), pool.clone(), std::time::Instant::now()))
+    Ok(Connection::new(stream, Arc::clone(endpoint), pool.clone(), std::time::Instant::now()))
 }

@@ -2,6 +2,7 @@
 
 mod body;
 mod connect;
+mod h1;
 
 use std::{
     cell::RefCell,
@@ -10,27 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hyper::client::conn::http1::SendRequest;
-use witgate_core::{config, endpoint::Endpoint};
+use witgate_core::endpoint::Endpoint;
 
 pub use body::{BodyError, BodyFate, RequestBody};
 pub use connect::{ConnectError, connect};
-
-/// A connection to one endpoint, ready to carry requests one after another.
-pub struct Connection {
-    /// Sends requests.
-    pub sender: SendRequest<RequestBody>,
-    endpoint: Arc<Endpoint>,
-    limits: config::Pool,
-    idle_since: Instant,
-}
-
-impl Connection {
-    /// A connection that was just made.
-    pub fn new(sender: SendRequest<RequestBody>, endpoint: Arc<Endpoint>, limits: config::Pool, now: Instant) -> Self {
-        Self { sender, endpoint, limits, idle_since: now }
-    }
-}
+pub use h1::{Connection, Error, Incoming};
 
 /// A worker's idle connections, by the endpoint's identity in memory. An entry keeps its endpoint alive, so that the
 /// identity cannot be taken by another one.
@@ -52,24 +37,21 @@ impl Upstreams {
         let mut pools = self.0.borrow_mut();
         let pool = pools.get_mut(&identity(endpoint))?;
         while let Some(connection) = pool.idle.pop() {
-            if !connection.sender.is_closed() {
+            if connection.is_open() {
                 return Some(connection);
             }
         }
         None
     }
 
-    /// Takes a connection back whose response was read whole.
-    pub fn give_back(&self, mut connection: Connection) {
-        if connection.sender.is_closed() {
-            return;
-        }
-        connection.idle_since = Instant::now();
+    /// Takes a connection back that can carry another request.
+    pub fn give_back(&self, connection: Connection) {
         let mut pools = self.0.borrow_mut();
+        let endpoint = connection.endpoint();
         let pool = pools
-            .entry(identity(&connection.endpoint))
-            .or_insert_with(|| Pool { endpoint: Arc::clone(&connection.endpoint), idle: Vec::new() });
-        if pool.idle.len() < connection.limits.idle {
+            .entry(identity(endpoint))
+            .or_insert_with(|| Pool { endpoint: Arc::clone(endpoint), idle: Vec::new() });
+        if pool.idle.len() < connection.limits().idle {
             pool.idle.push(connection);
         }
     }
@@ -77,9 +59,8 @@ impl Upstreams {
     /// Closes what was idle for too long or was closed by the other side.
     pub fn reap(&self, now: Instant) {
         self.0.borrow_mut().retain(|_, pool| {
-            pool.idle.retain(|c| {
-                !c.sender.is_closed() && now.saturating_duration_since(c.idle_since) < c.limits.idle_timeout
-            });
+            let fresh = |c: &Connection| now.saturating_duration_since(c.idle_since()) < c.limits().idle_timeout;
+            pool.idle.retain(|c| fresh(c) && c.is_open());
             !pool.idle.is_empty()
         });
     }

@@ -1,0 +1,251 @@
+//! HTTP/1.1 to an endpoint: one request after the other over one connection, all of it in the task that asks, so that a
+//! request costs one write and one read and wakes nobody. It must never decide about a request, and never read past a
+//! response.
+
+mod decode;
+mod head;
+mod send;
+
+use std::{
+    future::Future,
+    io,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{Method, response};
+use http_body::{Frame, SizeHint};
+use tokio::{io::AsyncReadExt, net::TcpStream};
+use witgate_core::{config, endpoint::Endpoint, request::Head};
+
+use super::{BodyError, RequestBody};
+use decode::{Decoded, Decoder};
+use send::{SendError, Sending};
+
+/// How much is read at once, at first and where bodies are large. The large one is what a socket buffer holds.
+const READ: usize = 8 << 10;
+const READ_MAX: usize = 64 << 10;
+
+/// Room for lines that an idle connection keeps.
+const LINES_KEPT: usize = 2 << 10;
+
+/// An endpoint's answer that breaks the protocol, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Malformed(&'static str);
+
+/// Why an exchange ended before its response did.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The connection broke.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The endpoint closed before its response was whole.
+    #[error("closed before the response was whole")]
+    Closed,
+    /// The endpoint's response breaks the protocol.
+    #[error("malformed: {0}")]
+    Malformed(#[from] Malformed),
+    /// The request's own body broke off.
+    #[error("the request's body broke off")]
+    Body,
+}
+
+/// A request that got no response.
+pub struct Failed {
+    /// Why.
+    pub error: Error,
+    /// Whether nothing of a response came and nothing of a body was sent: where the method is idempotent the request
+    /// may be sent again.
+    pub untouched: bool,
+}
+
+/// A connection to one endpoint, ready to carry requests one after another.
+pub struct Connection {
+    stream: TcpStream,
+    read: BytesMut,
+    /// How much is read at once.
+    size: usize,
+    lines: Vec<u8>,
+    endpoint: Arc<Endpoint>,
+    limits: config::Pool,
+    idle_since: Instant,
+}
+
+impl Connection {
+    /// A connection that was just made.
+    pub fn new(stream: TcpStream, endpoint: Arc<Endpoint>, limits: config::Pool, now: Instant) -> Self {
+        let (read, lines) = (BytesMut::new(), Vec::new());
+        Self { stream, read, size: READ, lines, endpoint, limits, idle_since: now }
+    }
+
+    /// Where it leads.
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
+    /// The limits of the pool it belongs to.
+    pub fn limits(&self) -> &config::Pool {
+        &self.limits
+    }
+
+    /// When it last carried a request.
+    pub fn idle_since(&self) -> Instant {
+        self.idle_since
+    }
+
+    /// Whether an idle connection can carry a request: the endpoint has neither closed it nor said what nobody asked
+    /// for. Asks the kernel only where the runtime knows that there is something to be read.
+    pub fn is_open(&self) -> bool {
+        matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Sends a request and waits for the response's head. The body is sent as it comes; where the response is there
+    /// before its end, the rest of it goes out while the response is read.
+    ///
+    /// # Errors
+    /// Where no response came; the connection is closed.
+    pub async fn exchange(mut self, head: &Head, body: RequestBody) -> Result<(response::Parts, Incoming), Failed> {
+        let no_body = head.method == Method::HEAD;
+        let empty = body.is_empty();
+        let mut sending = Sending::new(head, body, std::mem::take(&mut self.lines));
+        let mut broken = None;
+        let mut spent = 0;
+        let found = std::future::poll_fn(|cx| {
+            if broken.is_none() && !sending.is_done() {
+                match sending.poll(&mut self.stream, cx) {
+                    Poll::Ready(Err(SendError::Body)) => return Poll::Ready(Err(Error::Body)),
+                    // The endpoint may have answered before it closed.
+                    Poll::Ready(Err(SendError::Io(error))) => broken = Some(error),
+                    Poll::Ready(Ok(())) | Poll::Pending => {}
+                }
+            }
+            loop {
+                match ready!(self.poll_read(cx)) {
+                    Ok(0) => return Poll::Ready(Err(broken.take().map_or(Error::Closed, Error::Io))),
+                    Ok(_) => {}
+                    Err(error) => return Poll::Ready(Err(broken.take().unwrap_or(error).into())),
+                }
+                if let Some(found) = head::take(&mut self.read, &mut spent, no_body)? {
+                    return Poll::Ready(Ok(found));
+                }
+            }
+        })
+        .await;
+        match found {
+            Ok(found) => {
+                let keep_alive = found.keep_alive && broken.is_none();
+                let sending = if sending.is_done() {
+                    self.lines = sending.into_lines();
+                    None
+                } else {
+                    broken.is_none().then(|| Box::new(sending))
+                };
+                let decoder = Decoder::new(found.framing);
+                Ok((found.parts, Incoming { connection: self, decoder, sending, keep_alive }))
+            }
+            Err(error) => {
+                let silent = matches!(error, Error::Io(_) | Error::Closed) && spent == 0 && self.read.is_empty();
+                Err(Failed { error, untouched: silent && empty })
+            }
+        }
+    }
+
+    /// Reads once, behind what was read before.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.read.capacity() - self.read.len() < self.size / 2 {
+            self.read.reserve(self.size);
+        }
+        let room = self.read.capacity() - self.read.len();
+        let n = ready!(pin!(self.stream.read_buf(&mut self.read)).poll(cx))?;
+        if n == room {
+            self.size = (self.size * 2).min(READ_MAX);
+        }
+        Poll::Ready(Ok(n))
+    }
+
+    /// Lets go of what only a large message needs.
+    fn rest(mut self, now: Instant) -> Self {
+        self.idle_since = now;
+        if self.read.capacity() > READ * 2 {
+            self.read = BytesMut::new();
+        }
+        if self.lines.capacity() > LINES_KEPT {
+            self.lines = Vec::new();
+        }
+        self
+    }
+}
+
+/// A response's body, with the connection that it comes over.
+pub struct Incoming {
+    connection: Connection,
+    decoder: Decoder,
+    /// The rest of the request.
+    sending: Option<Box<Sending>>,
+    keep_alive: bool,
+}
+
+impl Incoming {
+    /// The connection, where the response was read whole and it can carry another request: not while it still sends
+    /// one, since whoever drips that would make the next one wait, and not where more was read than the response.
+    pub fn into_idle(self, now: Instant) -> Option<Connection> {
+        let reusable = self.keep_alive && self.decoder.is_done() && self.sending.is_none();
+        (reusable && self.connection.read.is_empty()).then(|| self.connection.rest(now))
+    }
+
+    /// The next frame.
+    ///
+    /// # Errors
+    /// The endpoint broke off or broke the protocol, or the request's body broke off.
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.decoder.is_done() {
+            return Poll::Ready(None);
+        }
+        if let Some(sending) = &mut self.sending {
+            match sending.poll(&mut self.connection.stream, cx) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(())) => self.sending = None,
+                Poll::Ready(Err(SendError::Body)) => return self.break_off(Error::Body),
+                Poll::Ready(Err(SendError::Io(_))) => {
+                    self.sending = None;
+                    self.keep_alive = false;
+                }
+            }
+        }
+        loop {
+            match self.decoder.next(&mut self.connection.read) {
+                Ok(Decoded::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Ok(Decoded::Trailers(trailers)) => return Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+                Ok(Decoded::End) => return Poll::Ready(None),
+                Ok(Decoded::More) => {}
+                Err(malformed) => return self.break_off(malformed.into()),
+            }
+            match ready!(self.connection.poll_read(cx)) {
+                Ok(0) if self.decoder.close() => return Poll::Ready(None),
+                Ok(0) => return self.break_off(Error::Closed),
+                Ok(_) => {}
+                Err(error) => return self.break_off(error.into()),
+            }
+        }
+    }
+
+    fn break_off(&mut self, error: Error) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.decoder = Decoder::Done;
+        self.keep_alive = false;
+        Poll::Ready(Some(Err(BodyError::Upstream(error))))
+    }
+
+    /// Whether nothing is left to be read.
+    pub fn is_end_stream(&self) -> bool {
+        self.decoder.is_done()
+    }
+
+    /// Bytes that are still to come, where that is known.
+    pub fn size_hint(&self) -> SizeHint {
+        self.decoder.left().map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
