@@ -1,7 +1,7 @@
 //! `cargo xtask setup`: installs what this machine lacks, by whichever way works. Asks nothing, and is done at once where
 //! nothing is missing. Never touches the Rust that native builds use, beyond adding a target to it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -79,7 +79,18 @@ fn test_tools() -> Outcome {
     Ok(())
 }
 
-fn apt_install(packages: &[&str]) -> Outcome {
+/// A program and where it is, its Debian package installed first where it is missing.
+pub(crate) fn program(name: &str, package: &str) -> Result<PathBuf, Failed> {
+    if let Some(found) = run::which(name) {
+        return Ok(found);
+    }
+    apt_install(&[package])?;
+    run::which(name)
+        .ok_or_else(|| Failed::new(format!("package {package} is installed, but there is no program `{name}`")))
+}
+
+/// Installs Debian packages, without a question.
+pub(crate) fn apt_install(packages: &[&str]) -> Outcome {
     let list = packages.join(" ");
     if run::which("apt-get").is_none() {
         return Err(Failed::new(format!(
