@@ -26,9 +26,10 @@ usage: cargo xtask COMMAND
   demo [ARG…]               build everything and run `witgate demo ARG…`
   test [--fast] [FILTER]    every check; --fast: without the crates that need hyper or wasmtime;
                             with FILTER: only the tests whose name contains it
-  bench [--quick] [OPTION…] what it costs beside nginx, into docs/performance.md; --quick: a look that writes nothing;
-                            --only PART,…: plain, policy, swap, small, decisions; --binary PATH: measure that proxy;
-                            --rounds N, --seconds N, --activations N; --no-write
+  bench [--quick] [OPTION…] what it costs beside other proxies, into docs/performance.md; --quick: a look that writes
+                            nothing; --only PART,…: plain, policy, tls, http2, bodies, churn, scale, idle, swap, small,
+                            decisions; --binary PATH: measure that proxy; --rounds N, --seconds N, --activations N;
+                            --no-write
   layering                  only the check of the house plan: who may import whom
   deny                      only the check of licences and dependencies against deny.toml
 

@@ -44,9 +44,12 @@ impl Connection {
     }
 }
 
-/// The bytes of a request; `headers` are added to Host and Content-Length.
+/// The bytes of a request; `headers` are added to Content-Length and, where they name none, Host.
 pub(super) fn request(method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
-    let mut bytes = format!("{method} {target} HTTP/1.1\r\nHost: 127.0.0.1\r\n");
+    let mut bytes = format!("{method} {target} HTTP/1.1\r\n");
+    if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+        bytes.push_str("Host: 127.0.0.1\r\n");
+    }
     for (name, value) in headers {
         bytes.push_str(&format!("{name}: {value}\r\n"));
     }

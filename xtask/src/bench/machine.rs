@@ -1,29 +1,44 @@
 //! What the figures were taken on and with. No date: the repository knows it.
 
 use std::fs;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::Command;
 
+use super::peers::{ENVOY_VERSION, Peer, Peers};
+use super::template;
 use crate::run;
 
 /// One line a fact, as Markdown.
-pub(super) fn describe(witgate: &Path) -> String {
+pub(super) fn describe(peers: &Peers) -> String {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let mut lines = vec![
+    let mut versions = Vec::new();
+    let witgate = peers.program(Peer::Witgate).ok().map(PathBuf::from);
+    for (program, argument) in [
+        (witgate, "--version"),
+        (run::which("rustc"), "--version"),
+        (run::which("nginx"), "-v"),
+        (peers.program(Peer::Haproxy).ok().map(PathBuf::from), "-v"),
+        (run::which("wrk"), "-v"),
+        (run::which("h2load"), "--version"),
+    ] {
+        versions.extend(program.and_then(|program| first_line(Command::new(program).arg(argument))));
+    }
+    // Of these the crate and the wheel are known, and what they say of themselves names folders of this machine.
+    if peers.program(Peer::Pingora).is_ok() {
+        versions.extend(pingora_version().map(|version| format!("pingora {version}")));
+    }
+    if peers.program(Peer::Envoy).is_ok() {
+        versions.push(format!("envoy {ENVOY_VERSION}"));
+    }
+    [
         format!("- CPU: {}, {cores} cores", model.map_or("unknown", |(_, name)| name.trim())),
         format!("- Kernel: Linux {}", kernel.trim()),
-    ];
-    let programs = [("rustc", vec!["--version"]), ("nginx", vec!["-v"]), ("wrk", vec!["-v"])];
-    let mut versions: Vec<String> = first_line(Command::new(witgate).arg("--version")).into_iter().collect();
-    versions.extend(programs.iter().filter_map(|(name, arguments)| {
-        let program = run::which(name)?;
-        first_line(Command::new(program).args(arguments))
-    }));
-    lines.push(format!("- Versions: {}", versions.join(" · ")));
-    lines.join("\n")
+        format!("- Versions: {}", versions.join(" · ")),
+    ]
+    .join("\n")
 }
 
 /// What a program says of itself, on whichever of its outputs and with whichever exit code.
@@ -31,6 +46,38 @@ fn first_line(command: &mut Command) -> Option<String> {
     let output = command.output().ok()?;
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text);
-    // wrk adds who wrote it.
-    text.lines().next().map(|line| line.split(" Copyright").next().unwrap_or(line).trim().to_string())
+    text.lines().next().map(name_and_version)
+}
+
+/// wrk adds who wrote it, HAProxy its date and address.
+fn name_and_version(line: &str) -> String {
+    let line = line.split(" Copyright").next().unwrap_or(line);
+    let words: Vec<&str> = line.split(' ').take_while(|word| !is_date(word)).collect();
+    words.join(" ").trim().to_string()
+}
+
+fn is_date(word: &str) -> bool {
+    word.len() == 10 && word.matches('/').count() == 2
+}
+
+/// The one that the balancer is built with.
+fn pingora_version() -> Option<String> {
+    let manifest = fs::read_to_string(template::dir().join("pingora/Cargo.toml")).ok()?;
+    let table: toml::Table = manifest.parse().ok()?;
+    let version = table.get("dependencies")?.get("pingora")?.get("version")?.as_str()?;
+    Some(version.trim_start_matches('=').to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions() {
+        let check = |line: &str, expected: &str| assert_eq!(name_and_version(line), expected);
+        check("HAProxy version 2.6.12-1+deb12u2 2025/04/17 - https://haproxy.org/", "HAProxy version 2.6.12-1+deb12u2");
+        check("wrk debian/4.1.0-3+b2 [epoll] Copyright (C) 2012 Will Glozer", "wrk debian/4.1.0-3+b2 [epoll]");
+        check("nginx version: nginx/1.22.1", "nginx version: nginx/1.22.1");
+        assert!(pingora_version().unwrap().starts_with("0."));
+    }
 }

@@ -1,106 +1,45 @@
-//! `cargo xtask bench`: what Witgate costs, beside nginx on the same work, on this machine and on loopback only. Measures and
-//! writes down; judges nothing but failed requests, because a machine that is not quiet would fail any other limit.
+//! `cargo xtask bench`: what Witgate costs, beside other proxies on the same work, on this machine and on loopback only.
+//! Measures and writes down; judges nothing but failed requests, because a machine that is not quiet would fail any other limit.
 
+mod bars;
+mod check;
 mod decisions;
+mod generate;
 mod http;
+mod idle;
 mod load;
 mod machine;
+mod options;
+mod peers;
+mod plot;
 mod process;
 mod report;
+mod results;
 mod rounds;
+mod scenarios;
+mod site;
 mod start;
 mod stats;
 mod swap;
 mod targets;
+mod template;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::run::{self, Failed, Outcome};
 use crate::{plugins, setup};
-use rounds::{Effort, Measured};
-use targets::{Scenario, Site};
+use options::Part;
+pub(crate) use options::{Options, options};
+use peers::{Peer, Peers};
+use plot::Plot;
+use results::Results;
+use site::Site;
 
 /// Whole-program optimisation of the engine and the proxy, on a slow machine.
 const BUILD_LIMIT: Duration = Duration::from_secs(3600);
-
-/// What can be measured by itself. Each has its markers in docs/performance.md.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Part {
-    Plain,
-    Policy,
-    Swap,
-    Small,
-    Decisions,
-}
-
-const PARTS: [(&str, Part); 5] = [
-    ("plain", Part::Plain),
-    ("policy", Part::Policy),
-    ("swap", Part::Swap),
-    ("small", Part::Small),
-    ("decisions", Part::Decisions),
-];
-
-/// What `cargo xtask bench` was asked for.
-#[derive(Debug, PartialEq)]
-pub(crate) struct Options {
-    effort: Effort,
-    activations: usize,
-    starts: usize,
-    parts: Vec<Part>,
-    /// A built proxy to use instead of the release build.
-    binary: Option<PathBuf>,
-    /// Whether docs/performance.md gets the figures.
-    write: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Options {
-            effort: Effort { rounds: 5, seconds: 4 },
-            activations: 50,
-            starts: 20,
-            parts: PARTS.iter().map(|(_, part)| *part).collect(),
-            binary: None,
-            write: true,
-        }
-    }
-}
-
-pub(crate) fn options(arguments: &[String]) -> Result<Options, Failed> {
-    let mut options = Options::default();
-    let mut words = arguments.iter();
-    while let Some(word) = words.next() {
-        let mut value = || words.next().ok_or_else(|| Failed::usage(format!("{word} needs a value")));
-        match word.as_str() {
-            "--quick" => {
-                options.effort = Effort { rounds: 2, seconds: 2 };
-                (options.activations, options.starts, options.write) = (5, 5, false);
-            }
-            "--rounds" => options.effort.rounds = number(word, value()?, 100)?,
-            "--seconds" => options.effort.seconds = number(word, value()?, 600)? as u32,
-            "--activations" => options.activations = number(word, value()?, 1000)?,
-            "--binary" => options.binary = Some(PathBuf::from(value()?)),
-            "--only" => options.parts = value()?.split(',').map(part).collect::<Result<_, _>>()?,
-            "--no-write" => options.write = false,
-            _ => return Err(Failed::usage(format!("bench does not know `{word}`"))),
-        }
-    }
-    Ok(options)
-}
-
-fn number(option: &str, text: &str, most: usize) -> Result<usize, Failed> {
-    let number = text.parse().ok().filter(|number| (1..=most).contains(number));
-    number.ok_or_else(|| Failed::usage(format!("{option} takes a number from 1 to {most}, not `{text}`")))
-}
-
-fn part(name: &str) -> Result<Part, Failed> {
-    let names = PARTS.map(|(name, _)| name).join(", ");
-    let found = PARTS.iter().find(|(own, _)| *own == name).map(|(_, part)| *part);
-    found.ok_or_else(|| Failed::usage(format!("there is no part `{name}`; there are {names}")))
-}
 
 pub(crate) fn command(options: &Options) -> Outcome {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -110,22 +49,34 @@ pub(crate) fn command(options: &Options) -> Outcome {
     setup::all()?;
     plugins::command(&plugins::Options::default())?;
     let witgate = proxy_binary(options)?;
-    let site = Site::open(witgate)?;
-    let mut report = Report { write: options.write, failures: 0 };
-    report.add("machine", &machine::describe(&site.witgate))?;
-    if options.parts.contains(&Part::Decisions) {
+    let parts = options.parts();
+    let peers = Peers::prepare(&witgate, &wanted(&parts));
+    let report = Report { write: options.write };
+    report.add("machine", &machine::describe(&peers), None)?;
+    process::allow_many_files()?;
+    let site = Site::open(peers)?;
+    if let Err(failed) = site.make_certificate() {
+        println!("bench goes on without TLS: {}", failed.message);
+    }
+    let mut results = Results::default();
+    if parts.iter().any(|part| matches!(part, Part::Decisions)) {
         // Before this process is bound to a core: builds are for all of them.
-        let decisions = decisions::measure(&site.scratch.path("decisions.log"))?;
-        report.add("decisions", &report::decisions(&decisions))?;
+        results.decisions = decisions::measure(&site.scratch.path("decisions.log"))?;
+        report.add("decisions", &report::decisions(&results.decisions), None)?;
     }
     process::pin_self()?;
-    for (name, part) in PARTS.iter().filter(|(_, part)| options.parts.contains(part)) {
-        measure(&site, options, name, *part, &mut report)?;
+    let mut failures = 0;
+    for part in parts {
+        println!("\n── {}", part.name());
+        failures += measure(&site, options, part, &report, &mut results)?;
     }
+    report.add("bars", &bars::table(&results, &report.present("bars")?), None)?;
     drop(site);
-    match report.failures {
-        0 => Ok(()),
-        failures => Err(Failed::new(format!("{failures} requests failed; none should"))),
+    let own_failed = results.own_failed();
+    match (failures + results.failures(), own_failed.is_empty()) {
+        (0, true) => Ok(()),
+        (0, false) => Err(Failed::new(own_failed.join("\n"))),
+        (failures, _) => Err(Failed::new(format!("{failures} requests failed; none should"))),
     }
 }
 
@@ -141,51 +92,84 @@ fn proxy_binary(options: &Options) -> Result<PathBuf, Failed> {
     Ok(run::target_dir().join("release/witgate"))
 }
 
-fn measure(site: &Site, options: &Options, name: &'static str, part: Part, report: &mut Report) -> Outcome {
-    println!("\n── {name}");
-    let mut rounds = |scenario: &Scenario| -> Outcome {
-        let all = rounds::measure(site, scenario, options.effort)?;
-        report.failures += all.iter().map(Measured::failures).sum::<u64>();
-        report.add(name, &report::scenario(scenario, &all))
-    };
+/// The peers that these parts need.
+fn wanted(parts: &[Part]) -> BTreeSet<Peer> {
+    let targets = parts.iter().flat_map(|part| match part {
+        Part::Load(scenario) => scenario.targets,
+        Part::Idle => targets::PLAIN,
+        Part::Swap | Part::Small | Part::Decisions => &[],
+    });
+    targets.map(|target| target.peer).chain([Peer::Witgate]).collect()
+}
+
+/// Measures one part and returns how many requests failed that are not in `results`.
+fn measure(site: &Site, options: &Options, part: Part, report: &Report, results: &mut Results) -> Result<u64, Failed> {
     match part {
-        Part::Plain => rounds(&targets::PLAIN)?,
-        Part::Policy => rounds(&targets::POLICY)?,
+        Part::Load(scenario) => {
+            let all = rounds::measure(site, scenario, options.effort);
+            let plot = report::scenario_plot(scenario, &all);
+            report.add(part.name(), &report::scenario(scenario, &all), Some(&plot))?;
+            results.loads.push((scenario.part, all));
+        }
+        Part::Idle => {
+            let all = idle::measure(site, options.effort.rounds);
+            report.add(part.name(), &report::idle(&all), Some(&report::idle_plot(&all)))?;
+            results.idle = all;
+        }
         Part::Swap => {
             let swaps = swap::measure(site, options.activations)?;
-            report.failures += swaps.failures();
-            report.add(name, &report::swaps(&swaps))?;
+            report.add(part.name(), &report::swaps(&swaps), None)?;
+            results.swap = Some(swaps.ratio);
+            return Ok(swaps.failures());
         }
         Part::Small => {
             let small = start::measure(site, options.starts, options.effort.seconds)?;
-            report.failures += small.failures;
-            report.add(name, &report::small(&small))?;
+            report.add(part.name(), &report::small(&small), None)?;
+            return Ok(small.failures);
         }
+        // Measured before this process was bound to a core.
         Part::Decisions => {}
     }
-    Ok(())
+    Ok(0)
 }
 
 /// What is said about what was measured.
 struct Report {
-    /// Whether docs/performance.md gets it too.
+    /// Whether docs/ gets it too.
     write: bool,
-    failures: u64,
 }
 
 impl Report {
     /// Shows a part and puts it into the document, at once: a later one may fail.
-    fn add(&self, part: &str, text: &str) -> Outcome {
+    fn add(&self, part: &str, text: &str, plot: Option<&Plot>) -> Outcome {
         println!("\n{text}");
         if !self.write {
             return Ok(());
         }
-        let file = run::root().join("docs/performance.md");
-        let failed = |error: &dyn std::fmt::Display| Failed::new(format!("{}: {error}", file.display()));
-        let document = fs::read_to_string(&file).map_err(|error| failed(&error))?;
-        let document = report::replace(&document, part, text).map_err(|error| failed(&error))?;
-        fs::write(&file, document).map_err(|error| failed(&error))
+        let mut text = text.to_string();
+        if let Some(plot) = plot {
+            let name = format!("img/bench-{part}.svg");
+            let file = run::root().join("docs").join(&name);
+            let written = fs::create_dir_all(file.with_file_name("")).and_then(|()| fs::write(&file, plot::svg(plot)));
+            written.map_err(|error| Failed::new(format!("{}: {error}", file.display())))?;
+            text = format!("![{}]({name})\n\n{text}", plot.title);
+        }
+        let document = report::replace(&document()?, part, &text).map_err(Failed::new)?;
+        fs::write(document_file(), document).map_err(|error| Failed::new(format!("docs/performance.md: {error}")))
     }
+
+    /// What the document has now.
+    fn present(&self, part: &str) -> Result<String, Failed> {
+        Ok(report::present(&document()?, part).unwrap_or_default().to_string())
+    }
+}
+
+fn document_file() -> PathBuf {
+    run::root().join("docs/performance.md")
+}
+
+fn document() -> Result<String, Failed> {
+    fs::read_to_string(document_file()).map_err(|error| Failed::new(format!("docs/performance.md: {error}")))
 }
 
 #[cfg(test)]
@@ -193,32 +177,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arguments() {
-        let check = |words: &[&str], expected: Option<Options>| {
-            let words: Vec<String> = words.iter().map(|word| word.to_string()).collect();
-            assert_eq!(options(&words).ok(), expected, "{words:?}");
-        };
-        let quick = || Options {
-            effort: Effort { rounds: 2, seconds: 2 },
-            activations: 5,
-            starts: 5,
-            write: false,
-            ..Options::default()
-        };
-        check(&[], Some(Options::default()));
-        check(&["--quick"], Some(quick()));
-        check(&["--quick", "--only", "swap,small"], Some(Options { parts: vec![Part::Swap, Part::Small], ..quick() }));
-        let long = Options { effort: Effort { rounds: 9, seconds: 8 }, ..Options::default() };
-        check(&["--rounds", "9", "--seconds", "8"], Some(long));
-        for wrong in [&["--rounds"][..], &["--rounds", "0"], &["--seconds", "x"], &["--only", "none"], &["quick"]] {
-            check(wrong, None);
-        }
-    }
-
-    #[test]
     fn every_part_has_its_place_in_the_document() {
-        let document = fs::read_to_string(run::root().join("docs/performance.md")).unwrap();
-        for name in PARTS.map(|(name, _)| name).iter().chain(&["machine"]) {
+        let document = document().unwrap();
+        for name in options::all().map(Part::name).chain(["machine", "bars"]) {
             assert!(report::replace(&document, name, "").is_ok(), "{name}");
         }
     }

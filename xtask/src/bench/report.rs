@@ -4,54 +4,142 @@
 use std::fmt::Write as _;
 
 use super::decisions::Decision;
+use super::idle::{self, Held};
+use super::plot::{Plot, Row};
 use super::rounds::{self, Measured, Run};
+use super::scenarios::{Per, Scenario};
 use super::start::Small;
 use super::swap::Swaps;
-use super::targets::{NATIVE, PLUGINS, Scenario};
+use super::targets::{NATIVE, NGINX, PLUGINS};
 
-/// A scenario: a row a target, a ratio a baseline.
-pub(super) fn scenario(scenario: &Scenario, all: &[Measured]) -> String {
+/// A scenario: a row a target, a ratio a baseline, and who is not in it.
+pub(super) fn scenario(scenario: &Scenario, all: &[Measured<Run>]) -> String {
     let mut text = String::new();
-    let baselines: Vec<&Measured> = scenario.baselines.iter().filter_map(|name| rounds::find(all, name)).collect();
+    let baselines: Vec<&Measured<Run>> = scenario.baselines.iter().filter_map(|name| rounds::find(all, name)).collect();
     let ratios: String = baselines.iter().map(|baseline| format!(" ÷ {} |", baseline.name)).collect();
     let _ = writeln!(
         text,
-        "{}. {} rounds.\n\n| | CPU µs/request | user + kernel | min–max |{ratios} requests/s | p50 ms | p99 ms | RSS MB | core busy % | others % |\n|---|{}---|---|---|---|---|---|---|---|---|",
+        "{}. {}.\n\n| | CPU {} | user + kernel | min–max |{ratios} requests/s | p50 ms | p99 ms | RSS MB | core busy % | others % |\n|---|{}---|---|---|---|---|---|---|---|---|",
         scenario.title,
-        all.first().map_or(0, |measured| measured.runs.len()),
+        rounds_of(all),
+        scenario.per.unit(),
         "---|".repeat(baselines.len()),
     );
-    for own in all {
-        let ratios: String = baselines.iter().map(|baseline| format!(" {:.2} |", own.ratio(baseline))).collect();
-        let costs = || own.runs.iter().map(Run::cpu);
-        let _ = writeln!(
-            text,
-            "| {} | {:.1} | {:.1} + {:.1} | {:.1}–{:.1} |{ratios} {:.0} | {:.2} | {:.2} | {:.0} | {:.0} | {:.0} |",
-            own.name,
-            own.median(Run::cpu),
-            own.median(|run| run.user),
-            own.median(|run| run.kernel),
-            costs().fold(f64::INFINITY, f64::min),
-            costs().fold(0.0, f64::max),
-            own.median(|run| run.per_second),
-            own.median(|run| run.p50),
-            own.median(|run| run.p99),
-            own.median(|run| run.resident_mb),
-            own.median(|run| run.busy) * 100.0,
-            own.median(|run| run.others) * 100.0,
-        );
+    for own in all.iter().filter(|own| !own.runs.is_empty()) {
+        let ratios: String =
+            baselines.iter().map(|baseline| format!(" {:.2} |", own.ratio(baseline, Run::cpu))).collect();
+        let _ = writeln!(text, "| {} | {} |{ratios} {} |", own.name, cost(scenario, own), rates(own));
     }
     if let (Some(plugins), Some(native)) = (rounds::find(all, PLUGINS), rounds::find(all, NATIVE)) {
-        let ratio = plugins.ratio(native);
+        let ratio = plugins.ratio(native, Run::cpu);
         let _ = writeln!(
             text,
-            "\nThree plugins instead of the native policy: **{ratio:.2}** × the CPU of a request ({}).",
+            "\nThree plugins instead of the native policy + affinity: **{ratio:.2}** × the CPU of a request ({}).",
             limit("1.15", ratio <= 1.15)
         );
     }
     let failures: u64 = all.iter().map(Measured::failures).sum();
     let _ = writeln!(text, "\nFailed requests: {failures}.");
+    text.push_str(&not_measured(scenario.absent, all));
     text
+}
+
+fn rounds_of<R>(all: &[Measured<R>]) -> String {
+    match all.iter().map(|measured| measured.runs.len()).max() {
+        Some(1) => "1 round".to_string(),
+        rounds => format!("{} rounds", rounds.unwrap_or(0)),
+    }
+}
+
+/// CPU time, its two parts, and the extremes.
+fn cost(scenario: &Scenario, own: &Measured<Run>) -> String {
+    let times = scenario.per.requests(&scenario.work);
+    let costs = || own.runs.iter().map(|run| run.cpu() * times);
+    let (least, most) = (costs().fold(f64::INFINITY, f64::min), costs().fold(0.0, f64::max));
+    let (cpu, user, kernel) =
+        (own.median(Run::cpu) * times, own.median(|run| run.user) * times, own.median(|run| run.kernel) * times);
+    let digits = decimals(scenario.per);
+    format!("{cpu:.digits$} | {user:.digits$} + {kernel:.digits$} | {least:.digits$}–{most:.digits$}")
+}
+
+fn decimals(per: Per) -> usize {
+    if per == Per::Request { 1 } else { 0 }
+}
+
+fn rates(own: &Measured<Run>) -> String {
+    format!(
+        "{:.0} | {:.2} | {:.2} | {:.0} | {:.0} | {:.0}",
+        own.median(|run| run.per_second),
+        own.median(|run| run.p50),
+        own.median(|run| run.p99),
+        own.median(|run| run.resident_mb),
+        own.median(|run| run.busy) * 100.0,
+        own.median(|run| run.others) * 100.0,
+    )
+}
+
+/// Who is not in the table, and why.
+fn not_measured<R>(absent: &[(&str, &str)], all: &[Measured<R>]) -> String {
+    let failed = all.iter().filter_map(|one| Some((one.name, one.failed.as_deref()?)));
+    let lines = absent.iter().copied().chain(failed);
+    let lines: String = lines.map(|(name, reason)| format!("- {name}: {}\n", one_line(reason))).collect();
+    if lines.is_empty() { lines } else { format!("\nNot measured:\n\n{lines}") }
+}
+
+/// A reason as a document can have it: its first line, without markup.
+fn one_line(reason: &str) -> String {
+    reason.lines().next().unwrap_or_default().replace('`', "").replace('<', "(").replace('>', ")")
+}
+
+/// A picture of a scenario's CPU time.
+pub(super) fn scenario_plot(scenario: &Scenario, all: &[Measured<Run>]) -> Plot {
+    let times = scenario.per.requests(&scenario.work);
+    let measured = all.iter().filter(|own| !own.runs.is_empty());
+    let rows = measured.map(|own| Row {
+        name: own.name.to_string(),
+        own: own.own,
+        parts: vec![own.median(|run| run.user) * times, own.median(|run| run.kernel) * times],
+    });
+    Plot {
+        title: format!("{}: CPU {}", scenario.short, scenario.per.unit()),
+        legend: &["user", "kernel"],
+        decimals: decimals(scenario.per),
+        rows: rows.collect(),
+    }
+}
+
+/// Kept connections: a row a target.
+pub(super) fn idle(all: &[Measured<Held>]) -> String {
+    let mut text = format!(
+        "{} connections, each after one request. {}.\n\n| | KB/connection | ÷ nginx | RSS MB before | RSS MB after |\n|---|---|---|---|---|\n",
+        idle::CONNECTIONS,
+        rounds_of(all),
+    );
+    let nginx = rounds::find(all, NGINX);
+    for own in all.iter().filter(|own| !own.runs.is_empty()) {
+        let ratio = nginx.map_or("–".to_string(), |nginx| format!("{:.2}", own.ratio(nginx, Held::per_connection)));
+        let _ = writeln!(
+            text,
+            "| {} | {:.1} | {ratio} | {:.1} | {:.1} |",
+            own.name,
+            own.median(Held::per_connection),
+            own.median(|held| held.before) / 1024.0,
+            own.median(|held| held.after) / 1024.0,
+        );
+    }
+    text.push_str(&not_measured(&[], all));
+    text
+}
+
+/// A picture of the same.
+pub(super) fn idle_plot(all: &[Measured<Held>]) -> Plot {
+    let measured = all.iter().filter(|own| !own.runs.is_empty());
+    let rows = measured.map(|own| Row {
+        name: own.name.to_string(),
+        own: own.own,
+        parts: vec![own.median(Held::per_connection)],
+    });
+    Plot { title: "Memory, KB for each idle connection".to_string(), legend: &[], decimals: 1, rows: rows.collect() }
 }
 
 /// What replacing a plugin costs those who are being served.
@@ -134,9 +222,28 @@ pub(super) fn replace(document: &str, part: &str, content: &str) -> Result<Strin
     Ok(format!("{before}{open}\n{}\n{close}{after}", content.trim_end()))
 }
 
+/// What is between the markers of `part`.
+pub(super) fn present<'d>(document: &'d str, part: &str) -> Option<&'d str> {
+    let (_, rest) = document.split_once(&format!("<!-- bench:{part} -->"))?;
+    Some(rest.split_once(&format!("<!-- /bench:{part} -->"))?.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_not_there() {
+        let failed = Measured::<Run> {
+            name: "envoy",
+            own: false,
+            runs: Vec::new(),
+            failed: Some("`pip` failed\nmore".to_string()),
+        };
+        let text = not_measured(&[("witgate", "has no TLS yet")], &[failed]);
+        assert_eq!(text, "\nNot measured:\n\n- witgate: has no TLS yet\n- envoy: pip failed\n");
+        assert_eq!(not_measured::<Run>(&[], &[]), "");
+    }
 
     #[test]
     fn only_between_the_markers() {
@@ -147,6 +254,7 @@ mod tests {
             "# Prose\n<!-- bench:a -->\n| new |\n<!-- /bench:a -->\nmore\n<!-- bench:b --><!-- /bench:b -->\n"
         );
         assert_eq!(replace(&written, "a", "| new |").unwrap(), written, "the same figures change nothing");
+        assert_eq!((present(&written, "a"), present(&written, "c")), (Some("\n| new |\n"), None));
         assert!(replace(document, "c", "x").is_err());
         assert!(replace("<!-- /bench:a --> <!-- bench:a -->", "a", "x").is_err());
     }

@@ -1,10 +1,14 @@
-//! A scenario in interleaved rounds: every target once a round, each freshly started, the order reversed every other round.
-//! Ratios are taken within a round, so that a machine that drifts drifts for both.
+//! Interleaved rounds: every target once a round, each freshly started, the order reversed every other round. Ratios are
+//! taken within a round, so that a machine that drifts drifts for both. A target that fails is left out from then on, with
+//! its reason; the others go on.
 
+use super::check;
 use super::load;
 use super::process::Usage;
+use super::scenarios::Scenario;
+use super::site::Site;
 use super::stats::median;
-use super::targets::{self, Scenario, Site, Target};
+use super::targets::Target;
 use crate::run::Failed;
 
 /// Load before the measured one: connections are made, caches and branch predictors warm.
@@ -18,6 +22,8 @@ const NOISE: f64 = 0.15;
 pub(super) struct Effort {
     pub(super) rounds: usize,
     pub(super) seconds: u32,
+    /// Whether a run is warmed up, and repeated where it was disturbed.
+    pub(super) careful: bool,
 }
 
 /// One measured run of one target.
@@ -43,70 +49,89 @@ impl Run {
     }
 }
 
-/// All runs of one target, by round.
-pub(super) struct Measured {
+/// All runs of one target, by round; none where it failed.
+pub(super) struct Measured<R> {
     pub(super) name: &'static str,
-    pub(super) runs: Vec<Run>,
+    pub(super) own: bool,
+    pub(super) runs: Vec<R>,
+    pub(super) failed: Option<String>,
 }
 
-impl Measured {
-    pub(super) fn median(&self, of: impl Fn(&Run) -> f64) -> f64 {
+impl<R> Measured<R> {
+    pub(super) fn median(&self, of: impl Fn(&R) -> f64) -> f64 {
         median(self.runs.iter().map(of))
     }
 
-    /// CPU per request as a multiple of `baseline`'s: the median over the rounds of the ratio within a round.
-    pub(super) fn ratio(&self, baseline: &Measured) -> f64 {
-        median(self.runs.iter().zip(&baseline.runs).map(|(own, other)| own.cpu() / other.cpu()))
+    /// A figure as a multiple of `baseline`'s: the median over the rounds of the ratio within a round.
+    pub(super) fn ratio(&self, baseline: &Measured<R>, of: impl Fn(&R) -> f64) -> f64 {
+        median(self.runs.iter().zip(&baseline.runs).map(|(own, other)| of(own) / of(other)))
     }
+}
 
+impl Measured<Run> {
     pub(super) fn failures(&self) -> u64 {
         self.runs.iter().map(|run| run.failures).sum()
     }
 }
 
-/// The one of that name.
-pub(super) fn find<'m>(all: &'m [Measured], name: &str) -> Option<&'m Measured> {
-    all.iter().find(|measured| measured.name == name)
+/// The one of that name, where it was measured.
+pub(super) fn find<'m, R>(all: &'m [Measured<R>], name: &str) -> Option<&'m Measured<R>> {
+    all.iter().find(|measured| measured.name == name && !measured.runs.is_empty())
 }
 
-/// Runs all rounds, and says each run's figures as they come.
-pub(super) fn measure(site: &Site, scenario: &Scenario, effort: Effort) -> Result<Vec<Measured>, Failed> {
-    let new = |target: &Target| Measured { name: target.name, runs: Vec::new() };
-    let mut all: Vec<Measured> = scenario.targets.iter().map(new).collect();
-    for round in 0..effort.rounds {
+/// Runs all rounds of `one`.
+pub(super) fn interleave<R>(
+    targets: &[Target],
+    rounds: usize,
+    mut one: impl FnMut(usize, &Target) -> Result<R, Failed>,
+) -> Vec<Measured<R>> {
+    let new = |target: &Target| Measured { name: target.name, own: target.is_own(), runs: Vec::new(), failed: None };
+    let mut all: Vec<Measured<R>> = targets.iter().map(new).collect();
+    for round in 0..rounds {
         let mut order: Vec<usize> = (0..all.len()).collect();
         if round % 2 == 1 {
             order.reverse();
         }
         for at in order {
-            let target = &scenario.targets[at];
-            let once = || {
-                let named = |failed: Failed| Failed::new(format!("{}: {}", target.name, failed.message));
-                one(site, scenario, target, effort.seconds).map_err(named)
-            };
-            let mut run = once()?;
-            say(round, target, &run);
-            if run.others > NOISE {
-                run = once()?;
-                say(round, target, &run);
+            if all[at].failed.is_some() {
+                continue;
             }
-            all[at].runs.push(run);
+            match one(round, &targets[at]) {
+                Ok(run) => all[at].runs.push(run),
+                Err(failed) => {
+                    println!("round {} {:36} {}", round + 1, targets[at].name, failed.message);
+                    all[at].runs.clear();
+                    all[at].failed = Some(failed.message);
+                }
+            }
         }
     }
-    Ok(all)
+    all
 }
 
-fn one(site: &Site, scenario: &Scenario, target: &Target, seconds: u32) -> Result<Run, Failed> {
+/// Measures a scenario, and says each run's figures as they come.
+pub(super) fn measure(site: &Site, scenario: &Scenario, effort: Effort) -> Vec<Measured<Run>> {
+    interleave(scenario.targets, effort.rounds, |round, target| {
+        let mut run = one(site, scenario, target, effort)?;
+        say(round, target, &run);
+        if effort.careful && run.others > NOISE {
+            run = one(site, scenario, target, effort)?;
+            say(round, target, &run);
+        }
+        Ok(run)
+    })
+}
+
+fn one(site: &Site, scenario: &Scenario, target: &Target, effort: Effort) -> Result<Run, Failed> {
     let proxy = site.start(target)?;
-    targets::check(target, proxy.port)?;
-    let script = scenario.script.map(|script| targets::template_dir().join(script));
-    let load = |seconds| {
-        load::start(proxy.port, seconds, script.as_deref(), &site.scratch.path("wrk.log"))
-            .and_then(load::Running::finish)
-    };
-    load(WARM_UP)?;
+    check::check(target, &scenario.work, proxy.port)?;
+    let load =
+        |seconds| load::start(&scenario.work, proxy.port, seconds, &site.scratch).and_then(load::Running::finish);
+    if effort.careful {
+        load(WARM_UP)?;
+    }
     let usage = Usage::of(&proxy.process)?;
-    let load = load(seconds)?;
+    let load = load(effort.seconds)?;
     let used = usage.until_now()?;
     let per_request = |seconds: f64| seconds * 1e6 / load.requests as f64;
     Ok(Run {
@@ -124,7 +149,7 @@ fn one(site: &Site, scenario: &Scenario, target: &Target, seconds: u32) -> Resul
 
 fn say(round: usize, target: &Target, run: &Run) {
     println!(
-        "round {} {:24} {:6.1} µs/request ({:.1} user, {:.1} kernel)  {:7.0}/s  p99 {:6.2} ms  {:3.0} MB  others {:2.0} %{}",
+        "round {} {:36} {:6.1} µs/request ({:.1} user, {:.1} kernel)  {:7.0}/s  p99 {:6.2} ms  {:3.0} MB  others {:2.0} %{}",
         round + 1,
         target.name,
         run.cpu(),
@@ -140,17 +165,34 @@ fn say(round: usize, target: &Target, run: &Run) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::targets;
     use super::*;
 
     #[test]
     fn ratios_are_taken_within_rounds() {
         let of = |name, costs: [f64; 3]| {
             let run = |cost| Run { user: cost / 2.0, kernel: cost / 2.0, ..Run::default() };
-            Measured { name, runs: costs.map(run).to_vec() }
+            Measured { name, own: false, runs: costs.map(run).to_vec(), failed: None }
         };
         // The machine was half as fast in the second round, for both.
         let (base, own) = (of("base", [10.0, 20.0, 10.0]), of("own", [11.0, 22.0, 12.0]));
-        assert!((own.ratio(&base) - 1.1).abs() < 1e-9, "{}", own.ratio(&base));
+        assert!((own.ratio(&base, Run::cpu) - 1.1).abs() < 1e-9, "{}", own.ratio(&base, Run::cpu));
         assert_eq!(own.median(Run::cpu), 12.0);
+    }
+
+    #[test]
+    fn one_that_fails_is_left_out() {
+        let mut order = Vec::new();
+        let all = interleave(&targets::PLAIN[..3], 3, |round, target| {
+            order.push((round, target.name));
+            if round == 1 && target.name == targets::HAPROXY { Err(Failed::new("no")) } else { Ok(round) }
+        });
+        let names = |round| order.iter().filter(|(own, _)| *own == round).map(|(_, name)| *name).collect::<Vec<_>>();
+        assert_eq!(names(0), ["nginx", "haproxy", "pingora"]);
+        assert_eq!(names(1), ["pingora", "haproxy", "nginx"]);
+        assert_eq!(names(2), ["nginx", "pingora"]);
+        assert_eq!(all[0].runs, [0, 1, 2]);
+        assert_eq!((all[1].runs.len(), all[1].failed.as_deref()), (0, Some("no")));
+        assert!(find(&all, targets::HAPROXY).is_none() && find(&all, targets::NGINX).is_some());
     }
 }

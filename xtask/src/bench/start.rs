@@ -2,9 +2,11 @@
 
 use std::fs;
 
+use super::check;
 use super::load;
+use super::site::Site;
 use super::stats::{median, percentile};
-use super::targets::{self, FULL, Site};
+use super::targets::FULL;
 use crate::run::Failed;
 
 /// Small: how long it takes to start, and what it takes up.
@@ -36,12 +38,11 @@ pub(super) fn measure(site: &Site, starts: usize, seconds: u32) -> Result<Small,
     let warm = (0..starts).map(|_| milliseconds()).collect::<Result<Vec<f64>, Failed>>()?;
     let proxy = site.start(&FULL)?;
     let idle_mb = proxy.process.resident_kib()? as f64 / 1024.0;
-    targets::check(&FULL, proxy.port)?;
-    let script = targets::template_dir().join("users.lua");
-    let load = load::start(proxy.port, seconds, Some(&script), &site.scratch.path("wrk.log"))?.finish()?;
+    check::check(&FULL, &load::USERS, proxy.port)?;
+    let load = load::start(&load::USERS, proxy.port, seconds, &site.scratch)?.finish()?;
     let loaded_mb = proxy.process.resident_kib()? as f64 / 1024.0;
-    let size =
-        fs::metadata(&site.witgate).map_err(|error| Failed::new(format!("{}: {error}", site.witgate.display())))?;
+    let witgate = site.program(FULL.peer)?;
+    let size = fs::metadata(witgate).map_err(|error| Failed::new(format!("{}: {error}", witgate.display())))?;
     Ok(Small {
         cold,
         starts,

@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::check;
 use super::http::{self, Connection};
 use super::load::{self, Load};
 use super::process::Usage;
+use super::site::{Proxy, Site};
 use super::stats::{median, percentile};
-use super::targets::{self, FULL, Proxy, Site};
+use super::targets::FULL;
 use crate::plugins;
 use crate::run::Failed;
 
@@ -71,13 +73,12 @@ struct Activation {
 /// Runs it on the proxy with all four plugins.
 pub(super) fn measure(site: &Site, activations: usize) -> Result<Swaps, Failed> {
     let proxy = site.start(&FULL)?;
-    targets::check(&FULL, proxy.port)?;
+    check::check(&FULL, &load::USERS, proxy.port)?;
     let mut admin = Admin::open(site, &proxy)?;
     let versions = [1, admin.push_variant()?];
     let whole = LEAD_IN + EVERY * u32::try_from(activations).unwrap_or(u32::MAX);
-    let script = targets::template_dir().join("users.lua");
     let seconds = u32::try_from(whole.as_secs() + 1).unwrap_or(u32::MAX);
-    let running = load::start(proxy.port, seconds, Some(&script), &site.scratch.path("wrk.log"))?;
+    let running = load::start(&load::USERS, proxy.port, seconds, &site.scratch)?;
     let usage = Usage::of(&proxy.process)?;
     let over = AtomicBool::new(false);
     let (activated, samples) = thread::scope(|scope| {
@@ -100,7 +101,7 @@ fn probe_until(over: &AtomicBool, port: u16, probe: usize) -> impl FnOnce() -> V
             if over.load(Ordering::Relaxed) {
                 break;
             }
-            let request = http::request("GET", "/", &[("Cookie", &targets::cookie(user % 512))], b"");
+            let request = http::request("GET", "/", &[("Cookie", &check::cookie(user % 512))], b"");
             let began = Instant::now();
             let outcome = match connection.take() {
                 Some(open) => Ok(open),

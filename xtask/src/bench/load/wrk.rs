@@ -1,56 +1,17 @@
-//! wrk: how it is called, and what it says. Never decides what a good figure is.
+//! wrk: how it is called, and what it says.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use super::process::{LOAD_CORE, Process};
-use crate::run::{self, Failed};
+use super::{Load, milliseconds};
 
 /// Connections that are kept busy.
 const CONNECTIONS: usize = 64;
-/// Beyond the load's own duration.
-const GRACE: Duration = Duration::from_secs(20);
 
-/// What one run of wrk saw.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Load {
-    pub(super) requests: u64,
-    pub(super) seconds: f64,
-    /// Latency in milliseconds.
-    pub(super) p50: f64,
-    pub(super) p99: f64,
-    /// Socket errors and answers that are neither 2xx nor 3xx.
-    pub(super) failures: u64,
-}
-
-/// A load that is under way.
-pub(super) struct Running {
-    process: Process,
-    limit: Duration,
-}
-
-/// Starts the load: one thread, 64 connections, `script` for what to ask.
-pub(super) fn start(port: u16, seconds: u32, script: Option<&Path>, log: &Path) -> Result<Running, Failed> {
-    let wrk = run::which("wrk").unwrap_or_else(|| PathBuf::from("wrk"));
+pub(super) fn arguments(seconds: u32) -> Vec<String> {
     let mut arguments: Vec<String> = ["-t1", "--latency", "--timeout", "5s"].map(str::to_string).to_vec();
     arguments.extend([format!("-c{CONNECTIONS}"), format!("-d{seconds}s")]);
-    if let Some(script) = script {
-        arguments.extend(["-s".to_string(), script.display().to_string()]);
-    }
-    arguments.push(format!("http://127.0.0.1:{port}/"));
-    let process = Process::start(&wrk, &arguments, LOAD_CORE, log)?;
-    Ok(Running { process, limit: Duration::from_secs(seconds.into()) + GRACE })
+    arguments
 }
 
-impl Running {
-    /// Waits for its end.
-    pub(super) fn finish(self) -> Result<Load, Failed> {
-        let printed = self.process.finish(self.limit)?;
-        parse(&printed).ok_or_else(|| Failed::new(format!("wrk said what is not understood:\n{printed}")))
-    }
-}
-
-fn parse(printed: &str) -> Option<Load> {
+pub(super) fn parse(printed: &str) -> Option<Load> {
     let mut load = Load::default();
     let (mut latencies, mut closing) = (0, false);
     for line in printed.lines() {
@@ -72,20 +33,6 @@ fn parse(printed: &str) -> Option<Load> {
         }
     }
     (latencies == 2 && closing && load.requests > 0 && load.seconds > 0.0).then_some(load)
-}
-
-/// "871.00us", "2.50ms", "4.00s", "1.20m".
-fn milliseconds(text: &str) -> Option<f64> {
-    let unit_at = text.find(|c: char| c.is_ascii_alphabetic())?;
-    let (number, unit) = text.split_at(unit_at);
-    let factor = match unit {
-        "us" => 1e-3,
-        "ms" => 1.0,
-        "s" => 1e3,
-        "m" => 6e4,
-        _ => return None,
-    };
-    Some(number.parse::<f64>().ok()? * factor)
 }
 
 #[cfg(test)]

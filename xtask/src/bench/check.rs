@@ -1,0 +1,96 @@
+//! Whether a proxy does what its scenario asks for: only then is it worth measuring.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::generate;
+use super::http::{self, Answer, Connection};
+use super::load::{Tool, Work};
+use super::targets::{Answers, Target};
+use crate::run::{self, Failed, Outcome};
+
+/// How often it is asked; each with another cookie.
+const ASKED: usize = 200;
+
+/// Asks `target` as its load will, and says what is wrong with its answers.
+pub(super) fn check(target: &Target, work: &Work, port: u16) -> Outcome {
+    let outcome = match (target.answers, work.tool) {
+        (_, Tool::H2load | Tool::WrkTls) => by_curl(work, port),
+        (Answers::Routed, _) => routed(work, port),
+        (answers, _) => by_cookie(answers, work, port),
+    };
+    outcome.map_err(|what| Failed::new(format!("{} does not do what is measured: {what}", target.name)))
+}
+
+/// The same users as in `users.lua`.
+pub(super) fn cookie(user: usize) -> String {
+    format!("theme=dark; uid=user-{}; lang=en", user * 7919)
+}
+
+fn by_cookie(answers: Answers, work: &Work, port: u16) -> Result<(), String> {
+    let mut connection = Connection::open(port).map_err(|error| error.to_string())?;
+    let mut origin = |headers: &[(&str, &str)]| origin_of(ask(&mut connection, work.path, headers)?, work);
+    let seen: Vec<String> =
+        (0..ASKED).map(|user| origin(&[("Cookie", &cookie(user))])).collect::<Result<_, String>>()?;
+    let count = |name: &str| seen.iter().filter(|origin| *origin == name).count();
+    let (first, second, canary) = (count("origin-1"), count("origin-2"), count("canary"));
+    let balanced = first > ASKED / 5 && second > ASKED / 5;
+    let as_wanted = match answers {
+        Answers::Policy => balanced && (6..=40).contains(&canary) && origin(&[("X-Canary", "1")])? == "canary",
+        _ => balanced && canary == 0,
+    };
+    let shares = || format!("{ASKED} users went to {first} + {second} and {canary} to the canary");
+    if as_wanted { Ok(()) } else { Err(shares()) }
+}
+
+fn routed(work: &Work, port: u16) -> Result<(), String> {
+    let mut connection = Connection::open(port).map_err(|error| error.to_string())?;
+    let (mut first, mut second) = (0, 0);
+    for route in (0..ASKED).map(|turn| turn * (generate::ROUTES / ASKED) + turn % 50) {
+        let path = generate::prefix(route) + "items";
+        let answer = ask(&mut connection, &path, &[("Host", &generate::host(route))])?;
+        match origin_of(answer, work)?.as_str() {
+            "origin-1" => first += 1,
+            _ => second += 1,
+        }
+    }
+    if first < ASKED / 5 || second < ASKED / 5 {
+        return Err(format!("{ASKED} routes went to {first} + {second}"));
+    }
+    for (host, path) in [("h1.example", "/nothing"), ("nobody.example", "/p1/items")] {
+        let status = ask(&mut connection, path, &[("Host", host)])?.status;
+        if status != 404 {
+            return Err(format!("{host}{path} gives {status}"));
+        }
+    }
+    Ok(())
+}
+
+/// What our own client does not speak: TLS and HTTP/2.
+fn by_curl(work: &Work, port: u16) -> Result<(), String> {
+    let h2 = work.tool == Tool::H2load;
+    let mut curl = Command::new(run::which("curl").unwrap_or_else(|| PathBuf::from("curl")));
+    curl.args(["--silent", "--show-error", "--insecure", "--max-time", "30", "--output", "/dev/null"]);
+    curl.arg(if h2 { "--http2-prior-knowledge" } else { "--http1.1" });
+    curl.args(["--write-out", "%{http_version} %{http_code} %{size_download} %header{x-origin}\\n"]);
+    curl.arg(format!("{}://127.0.0.1:{port}{}?[1-40]", work.tool.scheme(), work.path));
+    let printed = run::output(&mut curl).map_err(|failed| failed.message)?;
+    let well = |origin: &str| format!("{} 200 {} {origin}", if h2 { "2" } else { "1.1" }, work.body);
+    let (first, second) = (well("origin-1"), well("origin-2"));
+    let count = |line: &str| printed.lines().filter(|own| *own == line).count();
+    match (count(&first), count(&second)) {
+        (10.., 10..) => Ok(()),
+        _ => Err(format!("curl sees\n{}", printed.lines().take(4).collect::<Vec<_>>().join("\n"))),
+    }
+}
+
+fn ask(connection: &mut Connection, path: &str, headers: &[(&str, &str)]) -> Result<Answer, String> {
+    connection.exchange(&http::request("GET", path, headers, b"")).map_err(|error| error.to_string())
+}
+
+fn origin_of(answer: Answer, work: &Work) -> Result<String, String> {
+    match (answer.status, answer.body.len(), answer.header("x-origin")) {
+        (200, length, Some(origin)) if length == work.body => Ok(origin.to_string()),
+        (status, length, origin) => Err(format!("an answer is {status} with {length} bytes from {origin:?}")),
+    }
+}
