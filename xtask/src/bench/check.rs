@@ -15,7 +15,8 @@ const ASKED: usize = 200;
 /// Asks `target` as its load will, and says what is wrong with its answers.
 pub(super) fn check(target: &Target, work: &Work, port: u16) -> Outcome {
     let outcome = match (target.answers, work.tool) {
-        (_, Tool::H2load | Tool::WrkTls) => by_curl(work, port),
+        (_, Tool::WrkTls) => by_curl(work, port),
+        (_, Tool::H2load) => by_nghttp(work, port),
         (Answers::Routed, _) => routed(work, port),
         (answers, _) => by_cookie(answers, work, port),
     };
@@ -66,22 +67,38 @@ fn routed(work: &Work, port: u16) -> Result<(), String> {
     Ok(())
 }
 
-/// What our own client does not speak: TLS and HTTP/2.
+/// TLS, which our own client does not speak. curl says for each answer what it was and from whom.
 fn by_curl(work: &Work, port: u16) -> Result<(), String> {
-    let h2 = work.tool == Tool::H2load;
-    let mut curl = Command::new(run::which("curl").unwrap_or_else(|| PathBuf::from("curl")));
-    curl.args(["--silent", "--show-error", "--insecure", "--max-time", "30", "--output", "/dev/null"]);
-    curl.arg(if h2 { "--http2-prior-knowledge" } else { "--http1.1" });
-    curl.args(["--write-out", "%{http_version} %{http_code} %{size_download} %header{x-origin}\\n"]);
-    curl.arg(format!("{}://127.0.0.1:{port}{}?[1-40]", work.tool.scheme(), work.path));
+    let mut curl = Command::new(installed("curl"));
+    curl.args(["--silent", "--show-error", "--insecure", "--http1.1", "--max-time", "30", "--output", "/dev/null"]);
+    curl.args(["--write-out", "%{http_code} %{size_download} %header{x-origin}\\n"]);
+    curl.arg(format!("https://127.0.0.1:{port}{}?[1-40]", work.path));
     let printed = run::output(&mut curl).map_err(|failed| failed.message)?;
-    let well = |origin: &str| format!("{} 200 {} {origin}", if h2 { "2" } else { "1.1" }, work.body);
-    let (first, second) = (well("origin-1"), well("origin-2"));
-    let count = |line: &str| printed.lines().filter(|own| *own == line).count();
-    match (count(&first), count(&second)) {
-        (10.., 10..) => Ok(()),
-        _ => Err(format!("curl sees\n{}", printed.lines().take(4).collect::<Vec<_>>().join("\n"))),
+    let well = |origin: &str| printed.lines().filter(|line| **line == format!("200 {} {origin}", work.body)).count();
+    both("curl", &printed, well("origin-1"), well("origin-2"))
+}
+
+/// HTTP/2, which it does not speak either. nghttp shows headers as they come.
+fn by_nghttp(work: &Work, port: u16) -> Result<(), String> {
+    let mut nghttp = Command::new(installed("nghttp"));
+    nghttp.args(["--verbose", "--null-out", "--no-verify-peer", "--timeout=30", "--multiply=40"]);
+    let printed = run::output(nghttp.arg(format!("http://127.0.0.1:{port}{}", work.path)));
+    let printed = printed.map_err(|failed| failed.message)?;
+    // Behind the stream's number, and colours where it thinks of a terminal.
+    let count = |header: &str| printed.lines().filter(|line| line.trim_end().ends_with(header)).count();
+    if count(":status: 200") != 40 || count(&format!("content-length: {}", work.body)) != 40 {
+        return Err(format!("nghttp sees\n{}", printed.lines().take(20).collect::<Vec<_>>().join("\n")));
     }
+    both("nghttp", &printed, count("x-origin: origin-1"), count("x-origin: origin-2"))
+}
+
+fn both(tool: &str, printed: &str, first: usize, second: usize) -> Result<(), String> {
+    let few = || printed.lines().take(4).collect::<Vec<_>>().join("\n");
+    if first >= 10 && second >= 10 { Ok(()) } else { Err(format!("{tool} sees {first} + {second}\n{}", few())) }
+}
+
+fn installed(program: &str) -> PathBuf {
+    run::which(program).unwrap_or_else(|| PathBuf::from(program))
 }
 
 fn ask(connection: &mut Connection, path: &str, headers: &[(&str, &str)]) -> Result<Answer, String> {

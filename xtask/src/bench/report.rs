@@ -11,6 +11,7 @@ use super::scenarios::{Per, Scenario};
 use super::start::Small;
 use super::swap::Swaps;
 use super::targets::{NATIVE, NGINX, PLUGINS};
+use crate::run;
 
 /// A scenario: a row a target, a ratio a baseline, and who is not in it.
 pub(super) fn scenario(scenario: &Scenario, all: &[Measured<Run>]) -> String {
@@ -86,9 +87,10 @@ fn not_measured<R>(absent: &[(&str, &str)], all: &[Measured<R>]) -> String {
     if lines.is_empty() { lines } else { format!("\nNot measured:\n\n{lines}") }
 }
 
-/// A reason as a document can have it: its first line, without markup.
+/// A reason as a document can have it: its first line, without markup and without where the repository is.
 fn one_line(reason: &str) -> String {
-    reason.lines().next().unwrap_or_default().replace('`', "").replace('<', "(").replace('>', ")")
+    let root = format!("{}/", run::root().display());
+    reason.lines().next().unwrap_or_default().replace(&root, "").replace('`', "").replace('<', "(").replace('>', ")")
 }
 
 /// A picture of a scenario's CPU time.

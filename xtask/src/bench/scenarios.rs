@@ -147,6 +147,18 @@ mod tests {
     }
 
     #[test]
+    fn templates_are_complete() {
+        let names = ["PROXY", "ADMIN", "ORIGIN1", "ORIGIN2", "CANARY", "RUN", "PLUGINS", "TEMPLATES", "FILTER"];
+        let values: Vec<_> = names.iter().chain(&["NGINX_MODULES"]).map(|name| (*name, "7".to_string())).collect();
+        for target in ALL.iter().flat_map(|scenario| scenario.targets).chain([&targets::FULL]) {
+            let text = template::fill(target.template, &values).unwrap();
+            if target.template.ends_with(".toml") {
+                text.parse::<toml::Table>().unwrap_or_else(|error| panic!("{}: {error}", target.template));
+            }
+        }
+    }
+
+    #[test]
     fn megabytes() {
         assert_eq!(Per::Megabyte.requests(&load::LARGE), 16.0);
         assert_eq!(Per::Request.requests(&load::LARGE), 1.0);
