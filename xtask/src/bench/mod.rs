@@ -61,22 +61,21 @@ pub(crate) fn command(options: &Options) -> Outcome {
     let mut results = Results::default();
     if parts.iter().any(|part| matches!(part, Part::Decisions)) {
         // Before this process is bound to a core: builds are for all of them.
-        results.decisions = decisions::measure(&site.scratch.path("decisions.log"))?;
-        report.add("decisions", &report::decisions(&results.decisions), None)?;
+        results.attempt("decisions", |results| {
+            results.decisions = decisions::measure(&site.scratch.path("decisions.log"))?;
+            report.add("decisions", &report::decisions(&results.decisions), None)
+        });
     }
     process::pin_self()?;
-    let mut failures = 0;
     for part in parts {
         println!("\n── {}", part.name());
-        failures += measure(&site, options, part, &report, &mut results)?;
+        results.attempt(part.name(), |results| measure(&site, options, part, &report, results));
     }
     report.add("bars", &bars::table(&results, &report.present("bars")?), None)?;
     drop(site);
-    let own_failed = results.own_failed();
-    match (failures + results.failures(), own_failed.is_empty()) {
-        (0, true) => Ok(()),
-        (0, false) => Err(Failed::new(own_failed.join("\n"))),
-        (failures, _) => Err(Failed::new(format!("{failures} requests failed; none should"))),
+    match results.problems() {
+        problems if problems.is_empty() => Ok(()),
+        problems => Err(Failed::new(problems.join("\n"))),
     }
 }
 
@@ -102,35 +101,32 @@ fn wanted(parts: &[Part]) -> BTreeSet<Peer> {
     targets.map(|target| target.peer).chain([Peer::Witgate]).collect()
 }
 
-/// Measures one part and returns how many requests failed that are not in `results`.
-fn measure(site: &Site, options: &Options, part: Part, report: &Report, results: &mut Results) -> Result<u64, Failed> {
+fn measure(site: &Site, options: &Options, part: Part, report: &Report, results: &mut Results) -> Outcome {
     match part {
         Part::Load(scenario) => {
             let all = rounds::measure(site, scenario, options.effort);
-            let plot = report::scenario_plot(scenario, &all);
-            report.add(part.name(), &report::scenario(scenario, &all), Some(&plot))?;
+            let (text, plot) = (report::scenario(scenario, &all), report::scenario_plot(scenario, &all));
             results.loads.push((scenario.part, all));
+            report.add(part.name(), &text, Some(&plot))
         }
         Part::Idle => {
-            let all = idle::measure(site, options.effort.rounds);
-            report.add(part.name(), &report::idle(&all), Some(&report::idle_plot(&all)))?;
-            results.idle = all;
+            results.idle = idle::measure(site, options.effort.rounds);
+            report.add(part.name(), &report::idle(&results.idle), Some(&report::idle_plot(&results.idle)))
         }
         Part::Swap => {
             let swaps = swap::measure(site, options.activations)?;
-            report.add(part.name(), &report::swaps(&swaps), None)?;
             results.swap = Some(swaps.ratio);
-            return Ok(swaps.failures());
+            results.failures += swaps.failures();
+            report.add(part.name(), &report::swaps(&swaps), None)
         }
         Part::Small => {
             let small = start::measure(site, options.starts, options.effort.seconds)?;
-            report.add(part.name(), &report::small(&small), None)?;
-            return Ok(small.failures);
+            results.failures += small.failures;
+            report.add(part.name(), &report::small(&small), None)
         }
         // Measured before this process was bound to a core.
-        Part::Decisions => {}
+        Part::Decisions => Ok(()),
     }
-    Ok(0)
 }
 
 /// What is said about what was measured.

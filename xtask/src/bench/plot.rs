@@ -26,12 +26,14 @@ impl Row {
     }
 }
 
-const WIDTH: f64 = 820.0;
+const WIDTH: f64 = 850.0;
 /// Names end here, bars begin.
-const LEFT: f64 = 270.0;
+const LEFT: f64 = 300.0;
 /// The longest bar.
 const SPAN: f64 = 470.0;
-const TOP: f64 = 58.0;
+const TOP: f64 = 32.0;
+/// Of the legend, where there is one.
+const LEGEND: f64 = 26.0;
 const ROW: f64 = 26.0;
 const BAR: f64 = 17.0;
 
@@ -47,7 +49,8 @@ pub(super) fn svg(plot: &Plot) -> String {
     let mut rows: Vec<&Row> = plot.rows.iter().collect();
     rows.sort_by(|a, b| a.total().total_cmp(&b.total()));
     let longest = rows.iter().map(|row| row.total()).fold(0.0, f64::max).max(f64::MIN_POSITIVE);
-    let height = TOP + ROW * rows.len() as f64 + 8.0;
+    let top = if plot.legend.is_empty() { TOP } else { TOP + LEGEND };
+    let height = top + ROW * rows.len() as f64 + 8.0;
     let title = escaped(&plot.title);
     let mut text = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" \
@@ -57,7 +60,7 @@ pub(super) fn svg(plot: &Plot) -> String {
     );
     legend(&mut text, plot.legend);
     for (at, row) in rows.iter().enumerate() {
-        let y = TOP + ROW * at as f64;
+        let y = top + ROW * at as f64;
         bar(&mut text, row, y, SPAN / longest, plot.decimals);
     }
     text.push_str("</svg>\n");
