@@ -107,9 +107,7 @@ impl Figure {
             }
         }
     }
-}
 
-impl Figure {
     /// Whether this run would have measured it: one of the two proxies may have failed.
     fn was_tried(&self, results: &Results) -> bool {
         match self {
