@@ -40,8 +40,19 @@ fn by_cookie(answers: Answers, work: &Work, port: u16) -> Result<(), String> {
         Answers::Policy => balanced && (6..=40).contains(&canary) && origin(&[("X-Canary", "1")])? == "canary",
         _ => balanced && canary == 0,
     };
-    let shares = || format!("{ASKED} users went to {first} + {second} and {canary} to the canary");
-    if as_wanted { Ok(()) } else { Err(shares()) }
+    if !as_wanted {
+        return Err(format!("{ASKED} users went to {first} + {second} and {canary} to the canary"));
+    }
+    if answers == Answers::Policy {
+        // By the cookie, not by chance.
+        for (user, before) in seen.iter().enumerate().take(ASKED / 4) {
+            let again = origin(&[("Cookie", &cookie(user))])?;
+            if (again == "canary") != (before == "canary") {
+                return Err(format!("user {user} went to {before}, then to {again}"));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn routed(work: &Work, port: u16) -> Result<(), String> {
