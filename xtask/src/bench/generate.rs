@@ -12,7 +12,8 @@ const ENDPOINTS: usize = 1_000;
 /// What a template calls by `@GENERATE NAME@`; none where nothing is called so.
 pub(super) fn list(name: &str) -> Option<String> {
     Some(match name {
-        "witgate-routes" => each(0..ROUTES, witgate_route),
+        "witgate-routes" => each(0..ROUTES, |route| witgate_route(route, &cluster(route))),
+        "witgate-routes-to-stable" => each(0..ROUTES, |route| witgate_route(route, "stable")),
         "witgate-clusters" => each(0..CLUSTERS, witgate_cluster),
         "nginx-servers" => each(0..ROUTES / PATHS, nginx_server),
         "nginx-upstreams" => each(0..CLUSTERS, nginx_upstream),
@@ -52,8 +53,8 @@ fn addresses(cluster: usize) -> impl Iterator<Item = String> {
     (cluster * size..(cluster + 1) * size).map(address)
 }
 
-fn witgate_route(route: usize) -> String {
-    let (host, prefix, cluster) = (host(route), prefix(route), cluster(route));
+fn witgate_route(route: usize, cluster: &str) -> String {
+    let (host, prefix) = (host(route), prefix(route));
     format!(
         "[[route]]\nname = \"r{route}\"\nhosts = [\"{host}\"]\npath_prefix = \"{prefix}\"\ncluster = \"{cluster}\"\n"
     )
@@ -95,6 +96,7 @@ mod tests {
     fn as_many_as_told() {
         let count = |list_name: &str, word: &str| list(list_name).unwrap().matches(word).count();
         assert_eq!(count("witgate-routes", "[[route]]"), ROUTES);
+        assert_eq!(count("witgate-routes-to-stable", "cluster = \"stable\""), ROUTES);
         assert_eq!(count("witgate-clusters", "address ="), ENDPOINTS);
         assert_eq!(count("nginx-servers", "location "), ROUTES);
         assert_eq!(count("nginx-upstreams", "server "), ENDPOINTS);

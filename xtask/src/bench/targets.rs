@@ -110,11 +110,12 @@ pub(super) const HTTP2: &[Target] = &[
     balanced(WITGATE, Peer::Witgate, "witgate-plain.toml"),
 ];
 
-/// One route and two endpoints on the requests that the others route.
+/// One route and two endpoints on the requests that the others route; and what is the routes', what the endpoints' part.
 pub(super) const SCALE: &[Target] = &[
     balanced("nginx, one location", Peer::Nginx, "nginx-plain.conf"),
     routed(NGINX, Peer::Nginx, "nginx-scale.conf"),
     balanced(ONE_ROUTE, Peer::Witgate, "witgate-plain.toml"),
+    routed("witgate, 10,000 routes, two endpoints", Peer::Witgate, "witgate-routes.toml"),
     routed(WITGATE, Peer::Witgate, "witgate-scale.toml"),
 ];
 
