@@ -115,7 +115,7 @@ pub(super) const SCALE: &[Target] = &[
     balanced("nginx, one location", Peer::Nginx, "nginx-plain.conf"),
     routed(NGINX, Peer::Nginx, "nginx-scale.conf"),
     balanced(ONE_ROUTE, Peer::Witgate, "witgate-plain.toml"),
-    routed("witgate, 10,000 routes, two endpoints", Peer::Witgate, "witgate-routes.toml"),
+    routed("witgate, routes only", Peer::Witgate, "witgate-routes.toml"),
     routed(WITGATE, Peer::Witgate, "witgate-scale.toml"),
 ];
 
