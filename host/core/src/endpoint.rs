@@ -192,6 +192,13 @@ impl Drop for InFlight {
     }
 }
 
+/// What is left of an observation's weight after so many milliseconds.
+fn keep(gap: u32) -> f64 {
+    // `exp(-1 / 10,000)`, which is what a busy endpoint needs for every request.
+    const AFTER_ONE: f64 = 0.999_900_004_999_833_4;
+    if gap == 1 { AFTER_ONE } else { (-f64::from(gap) / (DECAY.as_secs_f64() * 1e3)).exp() }
+}
+
 /// A time-decayed average in one word, so that a sample is one compare-and-swap: the value as `f32` in the high half,
 /// and in the low half the milliseconds of the last sample, which wrap after 49 days (then a sample weighs too little
 /// once). Not a number: unmeasured.
@@ -219,7 +226,7 @@ impl Average {
             // Workers read the clock before they get here, so a sample may be a little older than the last one.
             let gap = now.wrapping_sub(last);
             let (gap, last) = if gap > u32::MAX / 2 { (1, last) } else { (gap.max(1), now) };
-            let keep = (-f64::from(gap) / (DECAY.as_secs_f64() * 1e3)).exp();
+            let keep = keep(gap);
             let value = f64::from(value) * keep + f64::from(sample) * (1.0 - keep);
             Some(Self::pack(value as f32, last))
         });
@@ -282,6 +289,12 @@ mod tests {
         }
         let keep = (-1.0f32).exp();
         check("10,000 samples are one decay", e.latency_ms(), 10.0 * keep + 20.0 * (1.0 - keep));
+    }
+
+    #[test]
+    fn the_decay_of_a_millisecond_is_its_formula() {
+        assert!((keep(1) - (-1.0f64 / 10_000.0).exp()).abs() < 1e-15, "{}", keep(1));
+        assert!((keep(2) - keep(1) * keep(1)).abs() < 1e-15);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
     net::{SocketAddr, TcpListener as StdListener},
     rc::Rc,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -171,7 +171,7 @@ fn admit(
         .listeners
         .get(listener)
         .is_some_and(|l| crate::proxy::is_trusted(&l.trusted_proxies, peer.ip().to_canonical()));
-    let conn = Conn::new(listener, peer, trusted, Instant::now());
+    let conn = Conn::new(listener, peer, trusted);
     // Here and not in the task: a drain that begins before the task does must know of it.
     let registered = worker.connections.add(Rc::clone(&conn));
     if worker.drain.phase() > Phase::Serve {

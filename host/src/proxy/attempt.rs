@@ -85,7 +85,7 @@ pub async fn forward(
             // The endpoint closed a kept connection while the request was on its way (RFC 9112 §9.3.1): it goes to the
             // same endpoint, over another connection.
             Err(failed) if reused && failed.untouched && head.method.is_idempotent() => {
-                body = RequestBody::empty(Rc::clone(&fate));
+                body = RequestBody::empty();
                 tried.pop();
             }
             Err(failed) => return Err(classify(&failed.error, fate.get(), endpoint)),
@@ -129,12 +129,14 @@ async fn connection(
     worker: &Rc<Worker>,
     cluster: &Cluster,
     endpoint: &Arc<Endpoint>,
-) -> Result<(Connection, bool), upstream::ConnectError> {
+) -> Result<(Box<Connection>, bool), upstream::ConnectError> {
     if let Some(connection) = worker.upstreams.take(endpoint) {
         worker.cells().reused.up();
         return Ok((connection, true));
     }
-    let connection = upstream::connect(endpoint, cluster.config.connect_timeout, &cluster.config.pool).await?;
+    // On the heap, as it is large and rare: what a request's future holds is moved with it.
+    let connecting = upstream::connect(endpoint, cluster.config.connect_timeout, &cluster.config.pool);
+    let connection = Box::pin(connecting).await?;
     worker.cells().connected.up();
     Ok((connection, false))
 }

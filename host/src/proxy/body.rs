@@ -38,13 +38,14 @@ impl Body {
         Self::Full((!bytes.is_empty()).then_some(bytes))
     }
 
-    /// An endpoint's body, with what happens at its end.
-    pub fn upstream(incoming: Incoming, exchange: Exchange, deadline: Option<Deadline>) -> Self {
-        let mut upstream = Upstream { incoming: Some(incoming), exchange, deadline };
-        if upstream.incoming.as_ref().is_some_and(Incoming::is_end_stream) {
+    /// An endpoint's body, with what happens at its end. A short one mostly came with its head, and has ended.
+    pub fn upstream(mut incoming: Incoming, exchange: Exchange, deadline: Option<Deadline>) -> Self {
+        if let Some(whole) = incoming.read_whole() {
+            let mut upstream = Upstream { incoming: Some(incoming), exchange, deadline };
             upstream.end();
+            return Self::full(whole);
         }
-        Self::Upstream(Box::new(upstream))
+        Self::Upstream(Box::new(Upstream { incoming: Some(incoming), exchange, deadline }))
     }
 }
 

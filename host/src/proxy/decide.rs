@@ -34,13 +34,13 @@ pub struct Forward {
     pub set_cookie: Option<HeaderValue>,
 }
 
-/// Decides about a request. What a router wants changed in the head is changed.
-pub fn plan<'g>(
-    generation: &'g Generation,
+/// Decides about a request: the index of its route, and what is to be done. What a router wants changed in the head is changed.
+pub fn plan(
+    generation: &Generation,
     asker: &mut Asker<'_>,
     listener: usize,
     head: &mut Head,
-) -> Result<(&'g RoutePlan, Plan), Reason> {
+) -> Result<(usize, Plan), Reason> {
     let index = generation.routes.table.find(listener, head).ok_or(Reason::NoRoute)?;
     let route = generation.routes.plans.get(index).ok_or(Reason::NoRoute)?;
     let cluster = match ask::router(asker, route, generation, head)? {
@@ -52,13 +52,13 @@ pub fn plan<'g>(
             for (name, value) in headers {
                 response.headers_mut().append(name, value);
             }
-            return Ok((route, Plan::Reply(Box::new(response))));
+            return Ok((index, Plan::Reply(Box::new(response))));
         }
         RouteAction::Cluster(cluster) => cluster,
         RouteAction::Pass => match &route.action {
             Action::Reply { status, location, body } => {
                 let response = reply(*status, location.as_ref(), body.clone());
-                return Ok((route, Plan::Reply(Box::new(response))));
+                return Ok((index, Plan::Reply(Box::new(response))));
             }
             Action::Cluster(cluster) => *cluster,
             Action::Split(split) => choose_split(asker, route, split, head)?,
@@ -66,7 +66,7 @@ pub fn plan<'g>(
     };
     let mut forward = Forward { cluster, ..Forward::default() };
     stick(asker, route, index, head, &mut forward)?;
-    Ok((route, Plan::Forward(forward)))
+    Ok((index, Plan::Forward(forward)))
 }
 
 fn choose_split(asker: &mut Asker<'_>, route: &RoutePlan, split: &Split, head: &mut Head) -> Result<usize, Reason> {

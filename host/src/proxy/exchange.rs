@@ -1,13 +1,13 @@
 //! One request's accounts: what was begun when its head came and must be settled exactly once when it ends, however it
 //! ends. Dropping an exchange settles it as aborted.
 
-use std::{rc::Rc, sync::Arc, time::Instant};
+use std::{rc::Rc, time::Instant};
 
 use http::StatusCode;
 use witgate_core::endpoint::InFlight;
 
 use crate::{
-    telemetry::RouteMetrics,
+    generation::Held,
     upstream::Connection,
     worker::{Worker, conn::Conn},
 };
@@ -16,7 +16,9 @@ use crate::{
 pub struct Exchange {
     worker: Rc<Worker>,
     conn: Rc<Conn>,
-    metrics: Arc<RouteMetrics>,
+    /// The world of this request, and the route that matched, whose metrics it counts for.
+    generation: Rc<Held>,
+    route: Option<usize>,
     began: Instant,
     /// None until the response's head is known.
     status: Option<StatusCode>,
@@ -27,11 +29,12 @@ pub struct Exchange {
 
 impl Exchange {
     /// Opens the accounts of a request whose head has just come.
-    pub fn begin(worker: &Rc<Worker>, conn: &Rc<Conn>, metrics: Arc<RouteMetrics>, began: Instant) -> Self {
+    pub fn begin(worker: &Rc<Worker>, conn: &Rc<Conn>, generation: &Rc<Held>, began: Instant) -> Self {
         Self {
             worker: Rc::clone(worker),
             conn: Rc::clone(conn),
-            metrics,
+            generation: Rc::clone(generation),
+            route: None,
             began,
             status: None,
             in_flight: None,
@@ -45,8 +48,8 @@ impl Exchange {
     }
 
     /// Charges the request to the route that matched.
-    pub fn routed(&mut self, metrics: &Arc<RouteMetrics>) {
-        self.metrics = Arc::clone(metrics);
+    pub fn routed(&mut self, route: usize) {
+        self.route = Some(route);
     }
 
     /// An endpoint is being tried.
@@ -67,7 +70,7 @@ impl Exchange {
     }
 
     /// The response was sent on whole; the connection that it came over can carry another request.
-    pub fn complete(&mut self, now: Instant, connection: Option<Connection>) {
+    pub fn complete(&mut self, now: Instant, connection: Option<Box<Connection>>) {
         if let Some(connection) = connection {
             self.worker.upstreams.give_back(connection);
         }
@@ -91,8 +94,10 @@ impl Exchange {
             return;
         }
         self.in_flight = None;
-        self.metrics.record(self.worker.id, self.status, now.saturating_duration_since(self.began));
-        self.conn.end(now);
+        let route = self.route.and_then(|route| self.generation.routes.plans.get(route));
+        let metrics = route.map_or(&self.worker.telemetry.unrouted, |route| &route.metrics);
+        metrics.record(self.worker.id, self.status, now.saturating_duration_since(self.began));
+        self.conn.end();
     }
 }
 

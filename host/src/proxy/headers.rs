@@ -1,10 +1,7 @@
 //! The header rules of a proxy: what makes a request unacceptable, what must not be passed on, and what the proxy says
 //! of the client (RFC 9110 §7.6, RFC 9112 §6).
 
-use std::{
-    fmt::Write,
-    net::{IpAddr, SocketAddr},
-};
+use std::net::{IpAddr, SocketAddr};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Uri, Version,
@@ -22,20 +19,52 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
+/// What one pass over a request's headers finds of those that need a look. Looking them up one by one would cost more
+/// than all else that is done to a head.
+#[derive(Debug, Default)]
+pub struct Found {
+    hosts: usize,
+    length: bool,
+    encoding: bool,
+    /// `Connection`, and what else concerns one connection only.
+    hop_by_hop: bool,
+}
+
+impl Found {
+    /// Looks at every name.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let mut found = Self::default();
+        for (name, _) in headers {
+            match *name {
+                header::HOST => found.hosts += 1,
+                header::CONTENT_LENGTH => found.length = true,
+                header::TRANSFER_ENCODING => (found.encoding, found.hop_by_hop) = (true, true),
+                header::CONNECTION | header::UPGRADE | header::TE => found.hop_by_hop = true,
+                // Those without a name of their own in `http`.
+                _ => found.hop_by_hop |= matches!(name.as_str(), "keep-alive" | "proxy-connection"),
+            }
+        }
+        found
+    }
+
+    /// What the request says of the length of its body.
+    pub fn length(&self, headers: &HeaderMap) -> Option<u64> {
+        if !self.length {
+            return None;
+        }
+        headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    }
+}
+
 /// Refuses a request that could mean two things to two readers, and one that this proxy does not serve.
-pub fn check(head: &Head, conn: &Conn) -> Result<(), Reason> {
+pub fn check(head: &Head, found: &Found, conn: &Conn) -> Result<(), Reason> {
     if head.method == Method::CONNECT {
         return Err(Reason::MethodNotAllowed);
     }
-    let mut hosts = head.headers.get_all(header::HOST).iter();
-    let host = hosts.next();
-    if hosts.next().is_some() {
+    if found.hosts > 1 || (found.hosts == 0 && head.version == Version::HTTP_11) {
         return Err(Reason::BadRequest);
     }
-    if host.is_none() && head.version == Version::HTTP_11 {
-        return Err(Reason::BadRequest);
-    }
-    if let Some(host) = host
+    if let Some(host) = head.headers.get(header::HOST)
         && !host_is_sound(host.as_bytes())
     {
         return Err(Reason::BadRequest);
@@ -50,17 +79,10 @@ pub fn check(head: &Head, conn: &Conn) -> Result<(), Reason> {
     if head.version >= Version::HTTP_2 {
         return Ok(());
     }
-    if head.headers.contains_key(header::TRANSFER_ENCODING)
-        && (!is_chunked_only(&head.headers) || length_stands_beside_encoding(&conn.recent()))
-    {
+    if found.encoding && (!is_chunked_only(&head.headers) || length_stands_beside_encoding(&conn.recent())) {
         return Err(Reason::BadRequest);
     }
     Ok(())
-}
-
-/// What a request says of the length of its body.
-pub fn length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// `uri-host [":" port]`: no white space, no user information, no path, no list.
@@ -109,7 +131,10 @@ fn is_named(line: &[u8], name: &[u8]) -> bool {
 
 /// Removes what concerns one connection only, and what `Connection` names. Framing and `Host` stay whatever it names:
 /// taking them away would change what the message means.
-pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
+pub fn remove_hop_by_hop(headers: &mut HeaderMap, found: &Found) {
+    if !found.hop_by_hop {
+        return;
+    }
     if headers.contains_key(header::CONNECTION) {
         let named: Vec<HeaderName> = headers
             .get_all(header::CONNECTION)
@@ -125,10 +150,7 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
         }
     }
     for name in [KEEP_ALIVE, PROXY_CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE] {
-        // Looking is cheaper than removing, and they are rare.
-        if headers.contains_key(&name) {
-            headers.remove(&name);
-        }
+        headers.remove(&name);
     }
     // The one transfer coding that trailers need (RFC 9110 §10.1.4); gRPC insists on it.
     if let Entry::Occupied(te) = headers.entry(header::TE) {
@@ -205,10 +227,10 @@ pub fn set_forwarded(head: &mut Head, conn: &Conn, random: impl FnOnce() -> u128
 
 /// 128 random bits in hexadecimal.
 fn request_id(bits: u128) -> HeaderValue {
-    let mut text = String::with_capacity(32);
-    // Writing to a string cannot fail, and hexadecimal digits are always a header value.
-    let _ = write!(text, "{bits:032x}");
-    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("0"))
+    let digit = |n: usize| b"0123456789abcdef"[(bits >> (124 - 4 * n)) as usize & 15];
+    let text: [u8; 32] = std::array::from_fn(digit);
+    // Hexadecimal digits are always a header value.
+    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("0"))
 }
 
 /// Makes the head one of an HTTP/1.1 request to an origin: origin-form target, `Host` from the authority where the
@@ -225,8 +247,6 @@ pub fn to_origin(head: &mut Head) {
     if head.version == Version::HTTP_2 {
         join_cookies(&mut head.headers);
     }
-    // The proxy answers 100 (Continue) by itself, when the endpoint starts to read.
-    head.headers.remove(header::EXPECT);
     head.version = Version::HTTP_11;
 }
 

@@ -9,7 +9,7 @@ mod exchange;
 mod headers;
 mod reply;
 
-use std::{rc::Rc, sync::Arc, time::Instant};
+use std::{rc::Rc, time::Instant};
 
 use http::{HeaderMap, HeaderValue, Request, Response, Version, header, response};
 use hyper::body::Incoming;
@@ -52,7 +52,7 @@ pub async fn handle(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<Incomin
     let limits = generation.config.listeners.get(conn.listener).map(|l| &l.limits);
     let version = request.version();
     let nth = conn.begin();
-    let mut exchange = Exchange::begin(&worker, &conn, Arc::clone(&worker.telemetry.unrouted), Instant::now());
+    let mut exchange = Exchange::begin(&worker, &conn, &generation, Instant::now());
     let answer = answer(&worker, &conn, &generation, limits, &mut exchange, request).await;
     let mut response = match answer {
         Ok(Answer::Upstream(head, incoming, deadline)) => {
@@ -99,8 +99,9 @@ async fn answer(
         client: conn.peer.ip(),
         scheme: Scheme::Http,
     };
-    headers::check(&head, conn)?;
-    let length = headers::length(&head.headers);
+    let found = headers::Found::of(&head.headers);
+    headers::check(&head, &found, conn)?;
+    let length = found.length(&head.headers);
     conn.head_accepted(length);
     // The HTTP/1 parser has counted already.
     if limits.is_some_and(|l| head.headers.len() > l.headers) {
@@ -118,19 +119,20 @@ async fn answer(
     {
         head.client = headers::client_address(&head.headers, conn, &listener.trusted_proxies);
     }
-    headers::remove_hop_by_hop(&mut head.headers);
+    headers::remove_hop_by_hop(&mut head.headers, &found);
     headers::set_forwarded(&mut head, conn, || u128::from(worker.random()) << 64 | u128::from(worker.random()));
-    let (route, plan) = {
+    let (index, plan) = {
         let mut instances = worker.instances.borrow_mut();
         let random = || worker.random();
         let mut asker = Asker::new(&mut instances, exchange.began(), &random);
         decide::plan(generation, &mut asker, conn.listener, &mut head)?
     };
-    exchange.routed(&route.metrics);
+    exchange.routed(index);
     match plan {
         Plan::Reply(response) => Ok(Answer::Own(*response)),
         Plan::Forward(forward) => {
-            let deadline = route.timeout.map(|t| worker.deadlines.keep(exchange.began() + t, conn));
+            let timeout = generation.routes.plans.get(index).and_then(|route| route.timeout);
+            let deadline = timeout.map(|t| worker.deadlines.keep(exchange.began() + t, conn));
             let sending = attempt::forward(worker, generation, &forward, head, incoming, body_limit, exchange);
             let (head, incoming) = match attempt::within(deadline.as_ref(), sending).await {
                 Err(Reason::Timeout) => {

@@ -47,11 +47,30 @@ impl std::error::Error for BodyError {
 }
 
 /// A request's body on its way to an endpoint, bounded by the listener's limit.
-pub struct RequestBody {
-    incoming: Option<Incoming>,
+pub struct RequestBody(Option<Box<Streamed>>);
+
+struct Streamed {
+    incoming: Incoming,
     left: u64,
-    /// Set where the body itself broke off, so that the endpoint is not blamed.
-    fate: Rc<Cell<BodyFate>>,
+    fate: Fate,
+}
+
+/// How a body is doing, for whoever has given it away: where it breaks off by itself the endpoint is not to blame. None
+/// where there is no body.
+#[derive(Debug, Clone)]
+pub struct Fate(Option<Rc<Cell<BodyFate>>>);
+
+impl Fate {
+    /// What has become of the body.
+    pub fn get(&self) -> BodyFate {
+        self.0.as_ref().map_or(BodyFate::Fine, |fate| fate.get())
+    }
+
+    fn set(&self, to: BodyFate) {
+        if let Some(fate) = &self.0 {
+            fate.set(to);
+        }
+    }
 }
 
 /// How a request's body is doing.
@@ -69,20 +88,23 @@ pub enum BodyFate {
 
 impl RequestBody {
     /// A body of at most `limit` bytes, and how it is doing.
-    pub fn new(incoming: Incoming, limit: Option<u64>) -> (Self, Rc<Cell<BodyFate>>) {
-        let fate = Rc::new(Cell::new(BodyFate::Fine));
-        let incoming = (!incoming.is_end_stream()).then_some(incoming);
-        (Self { incoming, left: limit.unwrap_or(u64::MAX), fate: Rc::clone(&fate) }, fate)
+    pub fn new(incoming: Incoming, limit: Option<u64>) -> (Self, Fate) {
+        if incoming.is_end_stream() {
+            return (Self::empty(), Fate(None));
+        }
+        let fate = Fate(Some(Rc::new(Cell::new(BodyFate::Fine))));
+        let streamed = Streamed { incoming, left: limit.unwrap_or(u64::MAX), fate: fate.clone() };
+        (Self(Some(Box::new(streamed))), fate)
     }
 
-    /// None at all: for a request that is sent again.
-    pub fn empty(fate: Rc<Cell<BodyFate>>) -> Self {
-        Self { incoming: None, left: 0, fate }
+    /// None at all.
+    pub fn empty() -> Self {
+        Self(None)
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.incoming.is_none()
+        self.0.is_none()
     }
 }
 
@@ -91,9 +113,8 @@ impl HttpBody for RequestBody {
     type Error = BodyError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = self.get_mut();
-        let Some(incoming) = this.incoming.as_mut() else { return Poll::Ready(None) };
-        match ready!(Pin::new(incoming).poll_frame(cx)) {
+        let Some(this) = &mut self.get_mut().0 else { return Poll::Ready(None) };
+        match ready!(Pin::new(&mut this.incoming).poll_frame(cx)) {
             Some(Ok(frame)) => {
                 let len = frame.data_ref().map_or(0, |data| data.len() as u64);
                 if len > this.left {
@@ -112,11 +133,11 @@ impl HttpBody for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(HttpBody::is_end_stream)
+        self.0.as_ref().is_none_or(|streamed| streamed.incoming.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map_or_else(|| SizeHint::with_exact(0), HttpBody::size_hint)
+        self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), |streamed| streamed.incoming.size_hint())
     }
 }
 

@@ -23,12 +23,12 @@ pub async fn connect(
     endpoint: &Arc<Endpoint>,
     timeout: Duration,
     pool: &witgate_core::config::Pool,
-) -> Result<Connection, ConnectError> {
+) -> Result<Box<Connection>, ConnectError> {
     // A DNS name is resolved by the system, on a thread of its own; an IP address is not.
     let stream = tokio::time::timeout(timeout, TcpStream::connect(endpoint.address()))
         .await
         .map_err(|_| ConnectError::Timeout(timeout))??;
     // Small requests must not wait for the acknowledgement of the one before.
     stream.set_nodelay(true)?;
-    Ok(Connection::new(stream, Arc::clone(endpoint), pool.clone(), std::time::Instant::now()))
+    Ok(Box::new(Connection::new(stream, Arc::clone(endpoint), pool.clone(), std::time::Instant::now())))
 }

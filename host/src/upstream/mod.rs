@@ -6,11 +6,11 @@ mod h1;
 
 use std::{
     cell::RefCell,
-    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use rustc_hash::FxHashMap;
 use witgate_core::endpoint::Endpoint;
 
 pub use body::{BodyError, BodyFate, RequestBody};
@@ -18,13 +18,14 @@ pub use connect::{ConnectError, connect};
 pub use h1::{Connection, Error, Incoming};
 
 /// A worker's idle connections, by the endpoint's identity in memory. An entry keeps its endpoint alive, so that the
-/// identity cannot be taken by another one.
+/// identity cannot be taken by another one. Keys are the proxy's own: a fast hash will do.
 #[derive(Default)]
-pub struct Upstreams(RefCell<HashMap<usize, Pool>>);
+pub struct Upstreams(RefCell<FxHashMap<usize, Pool>>);
 
 struct Pool {
     endpoint: Arc<Endpoint>,
-    idle: Vec<Connection>,
+    #[expect(clippy::vec_box, reason = "a connection goes from hand to hand, and moving one costs more than it says")]
+    idle: Vec<Box<Connection>>,
 }
 
 fn identity(endpoint: &Arc<Endpoint>) -> usize {
@@ -33,7 +34,7 @@ fn identity(endpoint: &Arc<Endpoint>) -> usize {
 
 impl Upstreams {
     /// The connection that was used last (the rest may then grow old and be closed), if an open one is idle.
-    pub fn take(&self, endpoint: &Arc<Endpoint>) -> Option<Connection> {
+    pub fn take(&self, endpoint: &Arc<Endpoint>) -> Option<Box<Connection>> {
         let mut pools = self.0.borrow_mut();
         let pool = pools.get_mut(&identity(endpoint))?;
         while let Some(connection) = pool.idle.pop() {
@@ -45,7 +46,7 @@ impl Upstreams {
     }
 
     /// Takes a connection back that can carry another request.
-    pub fn give_back(&self, connection: Connection) {
+    pub fn give_back(&self, connection: Box<Connection>) {
         let mut pools = self.0.borrow_mut();
         let endpoint = connection.endpoint();
         let pool = pools

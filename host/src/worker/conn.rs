@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     rc::Rc,
     task::{Context, Waker},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use http::HeaderValue;
@@ -46,7 +46,8 @@ pub struct Conn {
     /// Whether the peer may speak for others in `X-Forwarded-*`.
     pub trusted: bool,
     phase: Cell<Phase>,
-    since: Cell<Instant>,
+    /// When the phase was first looked at: who changes it does not read the clock for that.
+    since: Cell<Option<Instant>>,
     in_flight: Cell<u32>,
     requests: Cell<u64>,
     /// Requests in flight that should have been over a while ago.
@@ -69,7 +70,7 @@ const RECENT_KEPT: usize = 1 << 10;
 
 impl Conn {
     /// A connection that was just accepted.
-    pub fn new(listener: usize, peer: SocketAddr, trusted: bool, now: Instant) -> Rc<Self> {
+    pub fn new(listener: usize, peer: SocketAddr, trusted: bool) -> Rc<Self> {
         // An IPv4 address that came over an IPv6 socket counts as IPv4.
         let ip = peer.ip().to_canonical();
         let peer_value = HeaderValue::try_from(ip.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
@@ -79,7 +80,7 @@ impl Conn {
             peer_value,
             trusted,
             phase: Cell::new(Phase::Idle),
-            since: Cell::new(now),
+            since: Cell::new(None),
             in_flight: Cell::new(0),
             requests: Cell::new(0),
             stuck: Cell::new(0),
@@ -103,10 +104,7 @@ impl Conn {
         let mut recent = self.recent.borrow_mut();
         match self.phase.get() {
             Phase::Active => recent.clear(),
-            Phase::Idle => {
-                self.phase.set(Phase::Head);
-                self.since.set(Instant::now());
-            }
+            Phase::Idle => self.enter(Phase::Head),
             Phase::Head => {}
         }
         let surplus = (recent.len() + bytes.len()).saturating_sub(RECENT_MAX).min(recent.len());
@@ -134,19 +132,18 @@ impl Conn {
     /// included.
     pub fn begin(&self) -> u64 {
         self.in_flight.set(self.in_flight.get() + 1);
-        self.phase.set(Phase::Active);
+        self.enter(Phase::Active);
         self.requests.set(self.requests.get() + 1);
         self.flushed.set(false);
         self.requests.get()
     }
 
     /// Notes that a request has ended, answered or not.
-    pub fn end(&self, now: Instant) {
+    pub fn end(&self) {
         let left = self.in_flight.get().saturating_sub(1);
         self.in_flight.set(left);
         if left == 0 {
-            self.phase.set(Phase::Idle);
-            self.since.set(now);
+            self.enter(Phase::Idle);
         } else if self.stuck.get() >= left {
             self.ask(Signal::Kill);
         }
@@ -170,9 +167,16 @@ impl Conn {
         self.stuck.set(self.stuck.get().saturating_sub(1));
     }
 
-    /// Where the connection stands, and since when.
-    pub fn phase(&self) -> (Phase, Instant) {
-        (self.phase.get(), self.since.get())
+    fn enter(&self, phase: Phase) {
+        self.phase.set(phase);
+        self.since.set(None);
+    }
+
+    /// Where the connection stands, and for how long it has been seen there by those who look now and then.
+    pub fn phase(&self, now: Instant) -> (Phase, Duration) {
+        let since = self.since.get().unwrap_or(now);
+        self.since.set(Some(since));
+        (self.phase.get(), now.saturating_duration_since(since))
     }
 
     /// Whether no request came yet.

@@ -156,8 +156,8 @@ mod tests {
         }
     }
 
-    fn conn(requests: usize, now: Instant) -> Rc<Conn> {
-        let conn = Conn::new(0, "192.0.2.1:1".parse().unwrap(), false, now);
+    fn conn(requests: usize) -> Rc<Conn> {
+        let conn = Conn::new(0, "192.0.2.1:1".parse().unwrap(), false);
         for _ in 0..requests {
             conn.begin();
         }
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn a_deadline_passes_once_and_wakes_who_waits() {
         let (deadlines, start) = (Rc::new(Deadlines::default()), Instant::now());
-        let deadline = deadlines.keep(start + TICK, &conn(1, start));
+        let deadline = deadlines.keep(start + TICK, &conn(1));
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(Arc::clone(&woken));
         let cx = Context::from_waker(&waker);
@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn a_stuck_stream_stops_new_ones_and_the_last_one_closes() {
         let (deadlines, start) = (Rc::new(Deadlines::default()), Instant::now());
-        let conn = conn(2, start);
+        let conn = conn(2);
         let first = deadlines.keep(start, &conn);
         let second = deadlines.keep(start + TICK, &conn);
         let late = start + STUCK_AFTER + TICK / 2;
@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn a_stuck_stream_closes_in_the_end_whatever_else_there_is() {
         let (deadlines, start) = (Rc::new(Deadlines::default()), Instant::now());
-        let conn = conn(2, start);
+        let conn = conn(2);
         let stuck = deadlines.keep(start, &conn);
         (0..3).for_each(|_| deadlines.tick(start + CUT_AFTER));
         assert_eq!(conn.signal(), Signal::Finish);
@@ -212,12 +212,12 @@ mod tests {
     #[test]
     fn a_stream_that_ends_after_all_counts_no_longer() {
         let (deadlines, start) = (Rc::new(Deadlines::default()), Instant::now());
-        let conn = conn(3, start);
+        let conn = conn(3);
         for _ in 0..2 {
             let deadline = deadlines.keep(start, &conn);
             (0..2).for_each(|_| deadlines.tick(start + STUCK_AFTER * 2));
             drop(deadline);
-            conn.end(start);
+            conn.end();
             assert_eq!(conn.signal(), Signal::Finish);
         }
     }

@@ -113,8 +113,7 @@ impl Worker {
             let generation = self.live.load();
             self.connections.each(|conn| {
                 let Some(listener) = generation.config.listeners.get(conn.listener) else { return };
-                let (phase, since) = conn.phase();
-                let silent: Duration = now.saturating_duration_since(since);
+                let (phase, silent) = conn.phase(now);
                 match phase {
                     // A client that connects and says nothing gets no more time than one that is slow to say it.
                     Phase::Idle if conn.fresh() && silent > listener.limits.header_timeout => conn.ask(Signal::Kill),

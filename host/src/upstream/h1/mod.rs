@@ -108,7 +108,11 @@ impl Connection {
     ///
     /// # Errors
     /// Where no response came; the connection is closed.
-    pub async fn exchange(mut self, head: &Head, body: RequestBody) -> Result<(response::Parts, Incoming), Failed> {
+    pub async fn exchange(
+        mut self: Box<Self>,
+        head: &Head,
+        body: RequestBody,
+    ) -> Result<(response::Parts, Incoming), Failed> {
         let no_body = head.method == Method::HEAD;
         let empty = body.is_empty();
         let mut sending = Sending::new(head, body, std::mem::take(&mut self.lines));
@@ -168,7 +172,7 @@ impl Connection {
     }
 
     /// Lets go of what only a large message needs.
-    fn rest(mut self, now: Instant) -> Self {
+    fn rest(&mut self, now: Instant) {
         self.idle_since = now;
         if self.read.capacity() > READ * 2 {
             self.read = BytesMut::new();
@@ -176,13 +180,12 @@ impl Connection {
         if self.lines.capacity() > LINES_KEPT {
             self.lines = Vec::new();
         }
-        self
     }
 }
 
 /// A response's body, with the connection that it comes over.
 pub struct Incoming {
-    connection: Connection,
+    connection: Box<Connection>,
     decoder: Decoder,
     /// The rest of the request.
     sending: Option<Box<Sending>>,
@@ -192,9 +195,11 @@ pub struct Incoming {
 impl Incoming {
     /// The connection, where the response was read whole and it can carry another request: not while it still sends
     /// one, since whoever drips that would make the next one wait, and not where more was read than the response.
-    pub fn into_idle(self, now: Instant) -> Option<Connection> {
+    pub fn into_idle(self, now: Instant) -> Option<Box<Connection>> {
         let reusable = self.keep_alive && self.decoder.is_done() && self.sending.is_none();
-        (reusable && self.connection.read.is_empty()).then(|| self.connection.rest(now))
+        let mut connection = (reusable && self.connection.read.is_empty()).then_some(self.connection)?;
+        connection.rest(now);
+        Some(connection)
     }
 
     /// The next frame.
@@ -237,6 +242,16 @@ impl Incoming {
         self.decoder = Decoder::Done;
         self.keep_alive = false;
         Poll::Ready(Some(Err(BodyError::Upstream(error))))
+    }
+
+    /// All of the body, where it was read with the head and has no trailers.
+    pub fn read_whole(&mut self) -> Option<Bytes> {
+        let here = self.sending.is_none() && self.decoder.left()? <= self.connection.read.len() as u64;
+        match here.then(|| self.decoder.next(&mut self.connection.read))? {
+            Ok(Decoded::Data(data)) => Some(data),
+            Ok(Decoded::End) => Some(Bytes::new()),
+            _ => None,
+        }
     }
 
     /// Whether nothing is left to be read.

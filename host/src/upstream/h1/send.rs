@@ -174,8 +174,8 @@ fn framing(body: &RequestBody) -> Framing {
     }
 }
 
-/// The head in origin form. What `head` says of framing and of the connection is not taken over: it was said of another
-/// one.
+/// The head in origin form. What `head` says of framing is not taken over, as it was said of another connection; and
+/// `Expect` was answered by the server's side of the proxy.
 fn encode(head: &Head, framing: Framing, lines: &mut Vec<u8>) {
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
     lines.extend_from_slice(head.method.as_str().as_bytes());
@@ -183,7 +183,7 @@ fn encode(head: &Head, framing: Framing, lines: &mut Vec<u8>) {
     lines.extend_from_slice(target.as_bytes());
     lines.extend_from_slice(b" HTTP/1.1\r\n");
     for (name, value) in &head.headers {
-        if *name != header::CONTENT_LENGTH && *name != header::TRANSFER_ENCODING {
+        if !matches!(*name, header::CONTENT_LENGTH | header::TRANSFER_ENCODING | header::EXPECT) {
             field(lines, name, value.as_bytes());
         }
     }
