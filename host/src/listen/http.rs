@@ -25,7 +25,7 @@ use crate::{
     proxy,
     worker::{
         Worker,
-        conn::{Conn, Signal},
+        conn::{Conn, Signal, http1_buffer},
     },
 };
 
@@ -72,14 +72,11 @@ pub async fn serve(worker: &Rc<Worker>, conn: &Rc<Conn>, mut stream: TcpStream) 
         let connection = http1::Builder::new()
             .max_headers(limits.headers)
             .max_header_size(limits.header_bytes)
-            .max_buf_size(limits.header_bytes.max(MIN_BUFFER))
+            .max_buf_size(http1_buffer(limits.header_bytes))
             .serve_connection(io, service);
         drive(conn, connection, http1::Connection::graceful_shutdown).await;
     }
 }
-
-/// Bodies are read through the same buffer as heads: a smaller one costs system calls.
-const MIN_BUFFER: usize = 64 << 10;
 
 /// How long a client that was let in may take for its first bytes once a drain has begun: they are on their way.
 const FIRST_BYTES_IN_A_DRAIN: Duration = Duration::from_secs(1);

@@ -164,14 +164,11 @@ fn admit(
     permit: tokio::sync::OwnedSemaphorePermit,
 ) {
     worker.cells().accepted.up();
-    let trusted = worker
-        .live
-        .load()
-        .config
-        .listeners
-        .get(listener)
-        .is_some_and(|l| crate::proxy::is_trusted(&l.trusted_proxies, peer.ip().to_canonical()));
-    let conn = Conn::new(listener, peer, trusted);
+    let generation = worker.live.load();
+    let settings = generation.config.listeners.get(listener);
+    let trusted = settings.is_some_and(|l| crate::proxy::is_trusted(&l.trusted_proxies, peer.ip().to_canonical()));
+    let header_bytes = settings.map_or(0, |l| l.limits.header_bytes);
+    let conn = Conn::new(listener, peer, trusted, header_bytes);
     // Here and not in the task: a drain that begins before the task does must know of it.
     let registered = worker.connections.add(Rc::clone(&conn));
     if worker.drain.phase() > Phase::Serve {

@@ -58,7 +58,7 @@ pub async fn forward(
         let mut asker = Asker::new(&mut instances, exchange.began(), &random);
         choose(cluster, forward, &mut asker, &mut head)?
     };
-    headers::to_origin(&mut head);
+    headers::to_origin(&mut head, cluster.endpoints.get(index));
     loop {
         let endpoint = cluster.endpoints.get(index).ok_or(Reason::NoHealthyEndpoint)?;
         tried.push(u32::try_from(index).unwrap_or(u32::MAX));
@@ -143,8 +143,6 @@ async fn connection(
 
 /// What the proxy changes in an endpoint's response.
 fn finish(parts: &mut response::Parts, generation: &Generation, forward: &Forward, endpoint: &Endpoint) {
-    // It says that the proxy answered, and this is an endpoint's answer.
-    parts.headers.remove("x-witgate-error");
     if let Some(cookie) = &forward.set_cookie {
         parts.headers.append(http::header::SET_COOKIE, cookie.clone());
     }

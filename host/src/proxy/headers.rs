@@ -1,14 +1,20 @@
 //! The header rules of a proxy: what makes a request unacceptable, what must not be passed on, and what the proxy says
 //! of the client (RFC 9110 §7.6, RFC 9112 §6).
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Uri, Version,
+    HeaderMap, HeaderName, HeaderValue, Method, Version,
     header::{self, Entry},
 };
 use ipnet::IpNet;
-use witgate_core::request::{Head, Scheme};
+use witgate_core::{
+    endpoint::Endpoint,
+    request::{Head, Scheme},
+};
 
 use crate::{reason::Reason, worker::conn::Conn};
 
@@ -227,27 +233,32 @@ pub fn set_forwarded(head: &mut Head, conn: &Conn, random: impl FnOnce() -> u128
 
 /// 128 random bits in hexadecimal.
 fn request_id(bits: u128) -> HeaderValue {
-    let digit = |n: usize| b"0123456789abcdef"[(bits >> (124 - 4 * n)) as usize & 15];
-    let text: [u8; 32] = std::array::from_fn(digit);
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = [0; 32];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(bits.to_be_bytes()) {
+        pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    }
     // Hexadecimal digits are always a header value.
     HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("0"))
 }
 
-/// Makes the head one of an HTTP/1.1 request to an origin: origin-form target, `Host` from the authority where the
-/// target had one (RFC 9112 §3.2.2), nothing that the proxy has answered for itself.
-pub fn to_origin(head: &mut Head) {
+/// Makes the head one of an HTTP/1.1 request to an origin: `Host` from the authority where the target had one (RFC 9112
+/// §3.2.2), or the endpoint's address where the client named none, as HTTP/1.0 lets it.
+pub fn to_origin(head: &mut Head, endpoint: Option<&Arc<Endpoint>>) {
     if let Some(authority) = head.uri.authority() {
         if let Ok(host) = HeaderValue::try_from(without_user(authority.as_str())) {
             head.headers.insert(header::HOST, host);
         }
-        let target = head.uri.path_and_query().map_or("/", |pq| pq.as_str());
-        head.uri = Uri::try_from(target).unwrap_or_default();
+    } else if head.version != Version::HTTP_11
+        && !head.headers.contains_key(header::HOST)
+        && let Some(host) = endpoint.and_then(|endpoint| HeaderValue::try_from(endpoint.address()).ok())
+    {
+        head.headers.insert(header::HOST, host);
     }
     // HTTP/2 clients may send a cookie in pieces (RFC 9113 §8.2.3).
     if head.version == Version::HTTP_2 {
         join_cookies(&mut head.headers);
     }
-    head.version = Version::HTTP_11;
 }
 
 fn join_cookies(headers: &mut HeaderMap) {

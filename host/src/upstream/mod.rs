@@ -15,7 +15,7 @@ use witgate_core::endpoint::Endpoint;
 
 pub use body::{BodyError, BodyFate, RequestBody};
 pub use connect::{ConnectError, connect};
-pub use h1::{Connection, Error, Incoming};
+pub use h1::{Connection, Error, Incoming, end_of_head};
 
 /// A worker's idle connections, by the endpoint's identity in memory. An entry keeps its endpoint alive, so that the
 /// identity cannot be taken by another one. Keys are the proxy's own: a fast hash will do.

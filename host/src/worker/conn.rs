@@ -12,6 +12,8 @@ use http::HeaderValue;
 use slab::Slab;
 use tokio::sync::Notify;
 
+use crate::upstream;
+
 /// Where a connection stands between two requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
@@ -60,17 +62,22 @@ pub struct Conn {
     waker: RefCell<Option<Waker>>,
     /// Bytes read since the connection was last idle: what the framing check looks at.
     recent: RefCell<Vec<u8>>,
+    /// How many of them are kept: a head of the largest size, and what may have been read behind it.
+    recent_max: usize,
 }
 
-/// How many of the bytes read last are kept for the framing check: more than a head of the default limit.
-const RECENT_MAX: usize = 128 << 10;
+/// How much hyper reads ahead of what it has parsed. Bodies go through the same buffer as heads: a smaller one costs
+/// system calls.
+pub fn http1_buffer(header_bytes: usize) -> usize {
+    header_bytes.max(64 << 10)
+}
 
 /// Bytes of memory that a connection keeps for it between two requests.
 const RECENT_KEPT: usize = 1 << 10;
 
 impl Conn {
-    /// A connection that was just accepted.
-    pub fn new(listener: usize, peer: SocketAddr, trusted: bool) -> Rc<Self> {
+    /// A connection that was just accepted, with heads of at most `header_bytes`.
+    pub fn new(listener: usize, peer: SocketAddr, trusted: bool, header_bytes: usize) -> Rc<Self> {
         // An IPv4 address that came over an IPv6 socket counts as IPv4.
         let ip = peer.ip().to_canonical();
         let peer_value = HeaderValue::try_from(ip.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
@@ -89,6 +96,7 @@ impl Conn {
             signal: Cell::new(Signal::None),
             waker: RefCell::new(None),
             recent: RefCell::new(Vec::new()),
+            recent_max: header_bytes.saturating_add(http1_buffer(header_bytes)),
         })
     }
 
@@ -107,20 +115,18 @@ impl Conn {
             Phase::Idle => self.enter(Phase::Head),
             Phase::Head => {}
         }
-        let surplus = (recent.len() + bytes.len()).saturating_sub(RECENT_MAX).min(recent.len());
+        let surplus = (recent.len() + bytes.len()).saturating_sub(self.recent_max).min(recent.len());
         recent.drain(..surplus);
-        recent.extend_from_slice(&bytes[bytes.len().saturating_sub(RECENT_MAX)..]);
+        recent.extend_from_slice(&bytes[bytes.len().saturating_sub(self.recent_max)..]);
     }
 
     /// Lets go of what the framing check has seen, where it was one head and what is known to be its body: what follows
     /// may hold the next head. `length` is the body's, where it is known.
     pub fn head_accepted(&self, length: Option<u64>) {
         let mut recent = self.recent.borrow_mut();
-        let Some(end) = recent.windows(4).position(|w| w == b"\r\n\r\n") else {
-            // Of HTTP/2 nothing is noted; a head that was noted in part only was behind others.
-            return recent.clear();
-        };
-        let behind = (recent.len() - end - 4) as u64;
+        // Of HTTP/2 nothing is noted.
+        let Some(end) = upstream::end_of_head(&recent) else { return };
+        let behind = (recent.len() - end) as u64;
         if let Some(left) = length.unwrap_or(0).checked_sub(behind) {
             self.body_left.set(left);
             recent.clear();
@@ -203,6 +209,7 @@ impl Conn {
     pub fn ask(&self, signal: Signal) {
         if signal > self.signal.get() {
             self.signal.set(signal);
+            self.since.set(None);
             if let Some(waker) = self.waker.borrow_mut().take() {
                 waker.wake();
             }

@@ -157,7 +157,7 @@ mod tests {
     }
 
     fn conn(requests: usize) -> Rc<Conn> {
-        let conn = Conn::new(0, "192.0.2.1:1".parse().unwrap(), false);
+        let conn = Conn::new(0, "192.0.2.1:1".parse().unwrap(), false, 0);
         for _ in 0..requests {
             conn.begin();
         }

@@ -117,8 +117,8 @@ impl Worker {
                 match phase {
                     // A client that connects and says nothing gets no more time than one that is slow to say it.
                     Phase::Idle if conn.fresh() && silent > listener.limits.header_timeout => conn.ask(Signal::Kill),
-                    // A client that does not read, or does not answer HTTP/2's goodbye, would be waited for without end.
-                    Phase::Idle if silent > listener.limits.idle_timeout + GOODBYE => conn.ask(Signal::Kill),
+                    // A client that does not answer HTTP/2's goodbye would be waited for without end.
+                    Phase::Idle if conn.signal() == Signal::Finish && silent > GOODBYE => conn.ask(Signal::Kill),
                     Phase::Idle if silent > listener.limits.idle_timeout => conn.ask(Signal::Finish),
                     Phase::Head if silent > listener.limits.header_timeout => conn.ask(Signal::Kill),
                     _ => {}

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use witgate_tests::{client::Client, origin::Origin, proxy, wait_for};
+use witgate_tests::{client::Client, h2, origin::Origin, proxy, wait_for};
 
 const LISTENER: &str =
     "[[listener]]\nname = \"web\"\nlisten = \"127.0.0.1:0\"\n[[route]]\nname = \"r\"\ncluster = \"c\"\n";
@@ -43,6 +43,25 @@ fn a_drain_lets_requests_finish_refuses_new_ones_and_ends() {
     let response = busy.response(false).unwrap();
     assert_eq!((response.status, response.body.as_str()), (200, "half"), "{response:?}");
     running.wait();
+}
+
+#[test]
+fn a_drain_does_not_wait_for_a_client_that_ignores_the_goodbye() {
+    let origin = Origin::named("o");
+    let mut running = proxy::start(&format!(
+        "{LISTENER}[[cluster]]\nname = \"c\"\nendpoints = [{{ address = \"{}\" }}]\n",
+        origin.address
+    ));
+    // Never answers the PING behind HTTP/2's GOAWAY.
+    let mut idle = Client::connect(running.web());
+    idle.send(h2::hello()).unwrap();
+    idle.send(h2::headers(1, &[(":method", "GET"), (":scheme", "http"), (":path", "/")], true)).unwrap();
+    wait_for("the origin to have the request", || (origin.seen().len() == 1).then_some(()));
+    let began = std::time::Instant::now();
+    running.drain();
+    running.wait();
+    // Its default is 30 s.
+    assert!(began.elapsed() < witgate_tests::PATIENCE, "the drain took {:?}", began.elapsed());
 }
 
 #[test]

@@ -181,6 +181,32 @@ fn a_length_beside_an_encoding_is_seen_behind_a_body_of_known_length() {
 }
 
 #[test]
+fn a_length_beside_an_encoding_is_seen_in_heads_that_come_in_pieces() {
+    let origin = Origin::named("o");
+    let running = proxy::start(&config(&origin).replace("16KiB", "1MiB").replace("headers = 20", "headers = 100"));
+    let long = format!("x-long: {}\r\n", "y".repeat(200 << 10));
+    let length = "POST /b HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n";
+    let encoding = "transfer-encoding: chunked\r\n\r\n0\r\n\r\n";
+    for (first, pieces) in [
+        // Lines of the head in front end with a line feed alone.
+        ("GET /a HTTP/1.1\nhost: a\n\n", vec![length, encoding]),
+        ("", vec![length, long.as_str(), encoding]),
+    ] {
+        let mut client = running.client();
+        client.send(format!("{first}{}", pieces[0])).unwrap();
+        if !first.is_empty() {
+            assert_eq!(client.response(false).unwrap().status, 200);
+        }
+        // The proxy may close before the whole request was sent.
+        let _ = pieces[1..].iter().try_for_each(|piece| client.send(piece));
+        let response = client.response(false).unwrap();
+        assert_eq!((response.status, response.header("x-witgate-error")), (400, Some("bad-request")), "{response:?}");
+        assert!(client.closed());
+    }
+    assert!(origin.seen().iter().all(|seen| seen.line.starts_with("GET")), "{:?}", origin.seen());
+}
+
+#[test]
 fn what_is_no_request_is_refused_in_the_proxys_words_behind_a_request_too() {
     let origin = Origin::named("o");
     let running = proxy::start(&config(&origin));

@@ -7,6 +7,7 @@ use std::{
 
 use witgate_tests::{
     client::Client,
+    h2,
     origin::{Origin, respond},
     proxy::{self, Running},
     wait_for,
@@ -281,6 +282,52 @@ fn a_request_that_the_origin_has_read_is_sent_again_only_where_that_is_harmless(
 }
 
 #[test]
+fn every_request_reaches_the_origin_with_a_host_and_a_path_and_one_length() {
+    let origin = Origin::named("o");
+    let running = start(&origin, "", "");
+    let own = origin.address.to_string();
+    let check = |what: &str, line: &str, host: &str, lengths: &[&str]| {
+        let seen = wait_for("the origin to be asked", || origin.seen().pop());
+        let got = (seen.line.as_str(), seen.all("host"), seen.all("content-length"));
+        assert_eq!(got, (line, vec![host], lengths.to_vec()), "{what}: {seen:?}");
+    };
+    assert_eq!(running.client().ask("GET /old HTTP/1.0\r\n\r\n").status, 200);
+    check("HTTP/1.0 without a host", "GET /old HTTP/1.1", &own, &[]);
+    assert_eq!(running.client().ask("GET http://x?q=1 HTTP/1.1\r\nhost: y\r\n\r\n").status, 200);
+    check("no path", "GET /?q=1 HTTP/1.1", "x", &[]);
+    let twice = "PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\ncontent-length: 2\r\n\r\nhi";
+    assert_eq!(running.client().ask(twice).status, 200);
+    check("the same length twice", "PUT / HTTP/1.1", "a", &["2"]);
+
+    let origin = Origin::named("o");
+    let running = start(&origin, "", "");
+    let mut client = running.client();
+    client.send(h2::hello()).unwrap();
+    let put =
+        [(":method", "PUT"), (":scheme", "http"), (":path", "/2"), ("content-length", "2"), ("content-length", "2")];
+    client.send(h2::headers(1, &put, false)).unwrap();
+    client.send(h2::frame(0, 1, 1, b"hi")).unwrap();
+    let seen = wait_for("the origin to be asked", || origin.seen().pop());
+    assert_eq!(seen.all("host"), [origin.address.to_string()], "{seen:?}");
+    assert_eq!((seen.all("content-length"), seen.body.as_slice()), (vec!["2"], &b"hi"[..]), "{seen:?}");
+}
+
+#[test]
+fn interim_responses_without_end_are_an_error() {
+    let origin = Origin::raw(|stream| {
+        let _ = stream.read(&mut [0; 1024]);
+        while stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").is_ok() {}
+    });
+    let running = start(&origin, "", "");
+    let response = running.client().get("/", "");
+    assert_eq!(
+        (response.status, response.header("x-witgate-error")),
+        (502, Some("upstream-malformed")),
+        "{response:?}"
+    );
+}
+
+#[test]
 fn a_response_that_comes_before_the_request_was_sent_is_passed_on() {
     let origin = Origin::raw(|stream| {
         let mut head = [0; 1024];
@@ -366,22 +413,11 @@ fn streams_that_their_client_does_not_read_are_cut_off_after_the_timeout() {
     });
     let running = start(&origin, "", "timeout = \"200ms\"");
     let mut client = running.client();
-    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
-        let mut frame = vec![0, 0, u8::try_from(payload.len()).unwrap(), kind, flags];
-        frame.extend_from_slice(&stream.to_be_bytes());
-        frame.extend_from_slice(payload);
-        frame
-    };
-    // GET http://a/…, in HPACK's static table but for the path and the authority; END_STREAM and END_HEADERS.
-    let get = |stream: u32, path: &str| {
-        let path = [&[0x44, u8::try_from(path.len()).unwrap()], path.as_bytes()].concat();
-        frame(1, 5, stream, &[&[0x82, 0x86], &path[..], &[0x41, 1, b'a']].concat())
-    };
-    client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
+    client.send(h2::hello()).unwrap();
     // INITIAL_WINDOW_SIZE 0: no byte of a body may be sent.
-    client.send(frame(4, 0, 0, &[0, 4, 0, 0, 0, 0])).unwrap();
+    client.send(h2::frame(4, 0, 0, &[0, 4, 0, 0, 0, 0])).unwrap();
     for (stream, path) in [(1, "/stuck"), (3, "/"), (5, "/stuck")] {
-        client.send(get(stream, path)).unwrap();
+        client.send(h2::headers(stream, &[(":method", "GET"), (":scheme", "http"), (":path", path)], true)).unwrap();
     }
     wait_for("the origin to be asked", || (origin.seen().len() == 3).then_some(()));
     wait_for("the connection to be gone from the proxy", || {

@@ -85,7 +85,7 @@ impl RouteTable {
     pub fn find(&self, listener: usize, head: &Head) -> Option<usize> {
         let hosts = self.listeners.get(listener)?;
         let first = |paths: &Paths| paths.first(head.path(), |route| self.routes[route].hold(head));
-        if head.host().len() > MAX_HOST || (hosts.exact.is_empty() && hosts.suffix.is_empty()) {
+        if (hosts.exact.is_empty() && hosts.suffix.is_empty()) || head.host().len() > MAX_HOST {
             return first(&hosts.any);
         }
         let host = head.host_lower();

@@ -14,6 +14,9 @@ const MAX_HEADERS: usize = 128;
 /// Bytes of one head, with the interim ones before it. Envoy's default is 60 KiB, nginx's 4 or 8.
 pub(super) const MAX_HEAD: usize = 64 << 10;
 
+/// How every response begins.
+const BEGIN: &[u8] = b"HTTP/1.";
+
 /// How long a response's body is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Framing {
@@ -57,34 +60,27 @@ pub(super) fn take(buffer: &mut BytesMut, spent: &mut usize, no_body: bool) -> R
 }
 
 fn take_one(buffer: &mut BytesMut, no_body: bool) -> Result<Option<Head>, Malformed> {
+    const NONE: Malformed = Malformed("a head that is none");
+    let Some(end) = super::end_of_head(buffer) else {
+        // Whatever does not speak HTTP need not be waited for.
+        let begun = buffer.len().min(BEGIN.len());
+        return if buffer[..begun] == BEGIN[..begun] { Ok(None) } else { Err(NONE) };
+    };
+    let head = buffer.split_to(end).freeze();
     let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut parsed = httparse::Response::new(&mut []);
-    let status =
-        httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, buffer, &mut headers);
-    let end = match status {
-        Ok(httparse::Status::Complete(end)) => end,
-        Ok(httparse::Status::Partial) => return Ok(None),
+    match httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, &head, &mut headers) {
+        Ok(httparse::Status::Complete(read)) if read == end => {}
         Err(httparse::Error::TooManyHeaders) => return Err(Malformed("too many headers")),
-        Err(_) => return Err(Malformed("a head that is none")),
-    };
+        _ => return Err(NONE),
+    }
     let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Malformed("no status"))?;
     let http_11 = parsed.version == Some(1);
-    // Where names and values lie: the buffer is borrowed until they are known, and given up then.
-    let start = buffer.as_ptr() as usize;
-    let place = |bytes: &[u8]| {
-        let at = (bytes.as_ptr() as usize).wrapping_sub(start);
-        at..at.wrapping_add(bytes.len())
-    };
-    let mut fields = smallvec::SmallVec::<[(HeaderName, std::ops::Range<usize>); 24]>::new();
+    let mut collected = Collected { keep_alive: http_11, ..Collected::default() };
+    let mut map = HeaderMap::with_capacity(parsed.headers.len());
     for field in parsed.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed("a header's name"))?;
-        fields.push((name, place(field.value)));
-    }
-    let head = buffer.split_to(end).freeze();
-    let mut collected = Collected { keep_alive: http_11, ..Collected::default() };
-    let mut map = HeaderMap::with_capacity(fields.len());
-    for (name, place) in fields {
-        collected.take(name, head.slice(place), &mut map)?;
+        collected.take(name, || head.slice_ref(field.value), field.value, &mut map)?;
     }
     collected.named.into_iter().for_each(|name| drop(map.remove(name)));
     let framing = framing(status, no_body, http_11, collected.length, collected.chunked)?;
@@ -107,9 +103,15 @@ struct Collected {
 
 impl Collected {
     /// Keeps a header that is for the client, and reads one that is for this connection.
-    fn take(&mut self, name: HeaderName, value: Bytes, map: &mut HeaderMap) -> Result<(), Malformed> {
+    fn take(
+        &mut self,
+        name: HeaderName,
+        shared: impl FnOnce() -> Bytes,
+        value: &[u8],
+        map: &mut HeaderMap,
+    ) -> Result<(), Malformed> {
         match name {
-            header::CONNECTION => self.connection(&value)?,
+            header::CONNECTION => self.connection(value)?,
             header::TRANSFER_ENCODING => {
                 // Any other coding would be lost, as the header is not passed on.
                 if self.chunked || !value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
@@ -118,16 +120,16 @@ impl Collected {
                 self.chunked = true;
             }
             header::CONTENT_LENGTH => {
-                let length = length(&value).ok_or(Malformed("a length that is no number"))?;
+                let length = length(value).ok_or(Malformed("a length that is no number"))?;
                 // Said twice alike is said once (RFC 9110 §8.6).
                 if self.length.replace(length).is_some_and(|before| before != length) {
                     return Err(Malformed("two lengths"));
                 }
-                map.insert(name, field_value(value)?);
+                map.insert(name, field_value(shared())?);
             }
             header::UPGRADE | header::TE => {}
-            name if is_hop_by_hop(&name) => {}
-            name => drop(map.append(name, field_value(value)?)),
+            name if ends_here(name.as_str()) => {}
+            name => drop(map.append(name, field_value(shared())?)),
         }
         Ok(())
     }
@@ -150,9 +152,10 @@ impl Collected {
     }
 }
 
-/// Those without a constant of their own in `http`.
-fn is_hop_by_hop(name: &HeaderName) -> bool {
-    matches!(name.as_str(), "keep-alive" | "proxy-connection")
+/// Headers without a constant of their own in `http`: two that concern one connection only, and the one that says that a
+/// proxy has answered, which an endpoint is not.
+fn ends_here(name: &str) -> bool {
+    matches!(name, "keep-alive" | "proxy-connection" | "x-witgate-error")
 }
 
 fn field_value(value: Bytes) -> Result<HeaderValue, Malformed> {
@@ -229,7 +232,7 @@ mod tests {
     #[test]
     fn what_concerns_the_connection_ends_here() {
         let text = "HTTP/1.1 200 OK\r\nconnection: x-gone, keep-alive, content-length\r\nx-gone: 1\r\nkeep-alive: timeout=5\r\n\
-                    proxy-connection: a\r\nte: a\r\nupgrade: b\r\ncontent-length: 2\r\nset-cookie: a\r\nset-cookie: b\r\n\r\nhi";
+                    proxy-connection: a\r\nx-witgate-error: b\r\nte: a\r\nupgrade: b\r\ncontent-length: 2\r\nset-cookie: a\r\nset-cookie: b\r\n\r\nhi";
         let (head, rest) = parse(text, false).unwrap().unwrap();
         let mut names: Vec<_> = head.parts.headers.iter().map(|(n, v)| (n.as_str(), v.to_str().unwrap())).collect();
         names.sort_unstable();
@@ -255,6 +258,7 @@ mod tests {
             "HTTP/1.1 200 OK\r\nx: a\0b\r\n\r\n",
             "HTTP/1.1 200 OK\r\n: a\r\n\r\n",
             "HTTP/2.0 200 OK\r\n\r\n",
+            "\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
             "HTTP/1.1 20 OK\r\n\r\n",
             "HTTP/1.1 099 OK\r\n\r\n",
             "HTTP/1.1 2000 OK\r\n\r\n",
@@ -264,6 +268,12 @@ mod tests {
         ] {
             assert!(parse(text, false).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_lone_line_feed_ends_a_line() {
+        let (head, rest) = parse("HTTP/1.1 200 OK\ncontent-length: 2\n\nhi", false).unwrap().unwrap();
+        assert_eq!((head.framing, &rest[..]), (Framing::Length(2), &b"hi"[..]));
     }
 
     #[test]

@@ -63,6 +63,16 @@ pub struct Failed {
     pub untouched: bool,
 }
 
+/// How many bytes of `bytes` are up to the end of the first empty line: a head's end, where they begin with a head. Lines
+/// may end with a lone line feed, as parsers let them (RFC 9112 §2.2).
+pub fn end_of_head(bytes: &[u8]) -> Option<usize> {
+    memchr::memchr_iter(b'\n', bytes).find_map(|at| match bytes.get(at + 1..)? {
+        [b'\n', ..] => Some(at + 2),
+        [b'\r', b'\n', ..] => Some(at + 3),
+        _ => None,
+    })
+}
+
 /// A connection to one endpoint, ready to carry requests one after another.
 pub struct Connection {
     stream: TcpStream,

@@ -177,9 +177,13 @@ fn framing(body: &RequestBody) -> Framing {
 /// The head in origin form. What `head` says of framing is not taken over, as it was said of another connection; and
 /// `Expect` was answered by the server's side of the proxy.
 fn encode(head: &Head, framing: Framing, lines: &mut Vec<u8>) {
-    let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+    let target = head.uri.path_and_query().map_or("", |target| target.as_str());
     lines.extend_from_slice(head.method.as_str().as_bytes());
     lines.push(b' ');
+    // `http://host?query` has no path (RFC 9112 §3.2.1).
+    if !target.starts_with(['/', '*']) {
+        lines.push(b'/');
+    }
     lines.extend_from_slice(target.as_bytes());
     lines.extend_from_slice(b" HTTP/1.1\r\n");
     for (name, value) in &head.headers {
@@ -211,9 +215,10 @@ fn line(lines: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
 }
 
 /// Whether a field may come behind the body: not where it changes how the message is framed, routed or authorised (RFC
-/// 9110 §6.5.1).
+/// 9110 §6.5.1), or says what the proxy says itself.
 fn may_trail(name: &HeaderName) -> bool {
-    !matches!(
+    let own = name.as_str().starts_with("x-forwarded-") || name == "x-request-id" || name == "forwarded";
+    !own && !matches!(
         *name,
         header::CONTENT_LENGTH
             | header::TRANSFER_ENCODING
