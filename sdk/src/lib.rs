@@ -51,7 +51,7 @@ mod plugin;
 mod request;
 mod router;
 
-#[cfg(all(feature = "allocator", target_arch = "wasm32"))]
+#[cfg(all(feature = "allocator", any(test, target_arch = "wasm32")))]
 mod allocator;
 #[doc(hidden)]
 #[cfg(target_arch = "wasm32")]

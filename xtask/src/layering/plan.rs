@@ -162,6 +162,8 @@ pub(super) const UNSAFE_ROOMS: &[UnsafeRoom] = &[
     UnsafeRoom { file: "host/policy/src/artifact.rs", written: true },
     // wasmtime's bindgen! writes `unsafe impl`s of Lift and Lower.
     UnsafeRoom { file: "host/policy/src/bindings.rs", written: false },
+    // The trait of allocators is unsafe; what it is worth stands beside it.
+    UnsafeRoom { file: "sdk/src/allocator.rs", written: true },
     // wit-bindgen's generate! writes the raw imports and exports of a component.
     UnsafeRoom { file: "sdk/src/component.rs", written: false },
 ];
