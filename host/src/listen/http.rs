@@ -57,8 +57,8 @@ pub async fn serve(worker: &Rc<Worker>, conn: &Rc<Conn>, mut stream: TcpStream) 
     let service = {
         let (worker, conn) = (Rc::clone(worker), Rc::clone(conn));
         service_fn(move |request: Request<Incoming>| {
-            let (worker, conn) = (Rc::clone(&worker), Rc::clone(&conn));
-            async move { Ok::<_, Infallible>(proxy::handle(worker, conn, request).await) }
+            let response = proxy::handle(&worker, &conn, request);
+            async move { Ok::<_, Infallible>(response.await) }
         })
     };
     if http2 {
@@ -67,7 +67,8 @@ pub async fn serve(worker: &Rc<Worker>, conn: &Rc<Conn>, mut stream: TcpStream) 
             .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
             .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
             .serve_connection(io, service);
-        drive(conn, connection, http2::Connection::graceful_shutdown).await;
+        // On the heap: it is large, and most connections are HTTP/1.1.
+        Box::pin(drive(conn, connection, http2::Connection::graceful_shutdown)).await;
     } else {
         let connection = http1::Builder::new()
             .max_headers(limits.headers)

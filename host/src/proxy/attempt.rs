@@ -4,21 +4,20 @@
 use std::{future::Future, pin::pin, rc::Rc, sync::Arc, task::Poll, time::Instant};
 
 use http::response;
-use hyper::body::Incoming;
 use smallvec::SmallVec;
 use witgate_core::{config::ScoreMode, endpoint::Endpoint, request::Head};
 
 use super::{
+    Flight,
     ask::{self, Asker},
     decide::Forward,
-    exchange::Exchange,
     headers,
 };
 use crate::{
     generation::{Affinity, Cluster, Generation, Scorer},
     reason::Reason,
     scores,
-    upstream::{self, BodyFate, Connection, RequestBody},
+    upstream::{self, BodyFate, Connection, Incoming},
     worker::{Worker, deadlines::Deadline},
 };
 
@@ -40,52 +39,44 @@ pub async fn within<T>(
 }
 
 /// Sends a request to an endpoint and waits for the response's head.
-pub async fn forward(
-    worker: &Rc<Worker>,
-    generation: &Generation,
-    forward: &Forward,
-    mut head: Head,
-    incoming: Incoming,
-    body_limit: Option<u64>,
-    exchange: &mut Exchange,
-) -> Result<(response::Parts, upstream::Incoming), Reason> {
+pub async fn forward(flight: &mut Flight) -> Result<(response::Parts, Incoming), Reason> {
+    let Flight { head, body, fate, forward, exchange } = flight;
+    let (worker, generation) = (Rc::clone(exchange.worker()), Rc::clone(exchange.generation()));
     let cluster = generation.clusters.get(forward.cluster).ok_or(Reason::NoHealthyEndpoint)?;
-    let (mut body, fate) = RequestBody::new(incoming, body_limit);
     let mut tried = SmallVec::<[u32; 4]>::new();
     let mut index = {
         let mut instances = worker.instances.borrow_mut();
         let random = || worker.random();
         let mut asker = Asker::new(&mut instances, exchange.began(), &random);
-        choose(cluster, forward, &mut asker, &mut head)?
+        choose(cluster, forward, &mut asker, head)?
     };
-    headers::to_origin(&mut head, cluster.endpoints.get(index));
+    headers::to_origin(head, cluster.endpoints.get(index));
     loop {
         let endpoint = cluster.endpoints.get(index).ok_or(Reason::NoHealthyEndpoint)?;
         tried.push(u32::try_from(index).unwrap_or(u32::MAX));
         let began = Instant::now();
         exchange.trying(endpoint.begin());
-        let (connection, reused) = match connection(worker, cluster, endpoint).await {
+        let (connection, reused) = match connection(&worker, cluster, endpoint).await {
             Ok(connection) => connection,
             Err(error) => {
                 worker.cells().connect_failed.up();
                 endpoint.record(Instant::now(), None, false);
                 tracing::debug!(cluster = cluster.config.name, endpoint = endpoint.address(), %error, "connect failed");
-                index = again(worker, cluster, forward, &tried).ok_or(Reason::ConnectFailure)?;
+                index = again(&worker, cluster, forward, &tried).ok_or(Reason::ConnectFailure)?;
                 continue;
             }
         };
-        match connection.exchange(&head, body).await {
+        match connection.exchange(head, body.take()).await {
             Ok((mut parts, incoming)) => {
                 let now = Instant::now();
                 let ok = !parts.status.is_server_error();
                 endpoint.record(now, Some(now.saturating_duration_since(began)), ok);
-                finish(&mut parts, generation, forward, endpoint);
+                finish(&mut parts, &generation, forward, endpoint);
                 return Ok((parts, incoming));
             }
             // The endpoint closed a kept connection while the request was on its way (RFC 9112 §9.3.1): it goes to the
             // same endpoint, over another connection.
             Err(failed) if reused && failed.untouched && head.method.is_idempotent() => {
-                body = RequestBody::empty();
                 tried.pop();
             }
             Err(failed) => return Err(classify(&failed.error, fate.get(), endpoint)),

@@ -3,13 +3,17 @@
 
 use std::{rc::Rc, time::Instant};
 
-use http::StatusCode;
+use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use witgate_core::endpoint::InFlight;
 
 use crate::{
+    drain::Phase,
     generation::Held,
     upstream::Connection,
-    worker::{Worker, conn::Conn},
+    worker::{
+        Worker,
+        conn::{Conn, Signal},
+    },
 };
 
 /// One request's accounts.
@@ -20,6 +24,9 @@ pub struct Exchange {
     generation: Rc<Held>,
     route: Option<usize>,
     began: Instant,
+    version: Version,
+    /// How many requests the connection has carried, this one included.
+    nth: u64,
     /// None until the response's head is known.
     status: Option<StatusCode>,
     /// Counts the request at its endpoint while it lives.
@@ -29,13 +36,15 @@ pub struct Exchange {
 
 impl Exchange {
     /// Opens the accounts of a request whose head has just come.
-    pub fn begin(worker: &Rc<Worker>, conn: &Rc<Conn>, generation: &Rc<Held>, began: Instant) -> Self {
+    pub fn begin(worker: &Rc<Worker>, conn: &Rc<Conn>, version: Version, began: Instant) -> Self {
         Self {
             worker: Rc::clone(worker),
             conn: Rc::clone(conn),
-            generation: Rc::clone(generation),
+            generation: worker.live.load(),
             route: None,
             began,
+            version,
+            nth: conn.begin(),
             status: None,
             in_flight: None,
             settled: false,
@@ -64,9 +73,32 @@ impl Exchange {
         }
     }
 
-    /// The response's head is known.
-    pub fn answered(&mut self, status: StatusCode) {
+    /// The one generation of this request.
+    pub fn generation(&self) -> &Rc<Held> {
+        &self.generation
+    }
+
+    /// Whose request it is.
+    pub fn worker(&self) -> &Rc<Worker> {
+        &self.worker
+    }
+
+    /// The response's head is known; it gets the last word on what concerns the client's connection.
+    pub fn answered(&mut self, status: StatusCode, headers: &mut HeaderMap) {
         self.status = Some(status);
+        let limits = self.generation.config.listeners.get(self.conn.listener).map(|l| &l.limits);
+        let last = limits.and_then(|l| l.requests_per_connection).is_some_and(|most| self.nth >= most)
+            || self.worker.drain.phase() >= Phase::Drain;
+        if self.version == Version::HTTP_2 {
+            // HTTP/2 has frames for it, and forbids the header (RFC 9113 §8.2.2): a GOAWAY, after which what is in
+            // flight still finishes.
+            headers.remove(header::CONNECTION);
+            if last {
+                self.conn.ask(Signal::Finish);
+            }
+        } else if last {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
     }
 
     /// The response was sent on whole; the connection that it came over can carry another request.

@@ -9,14 +9,11 @@ mod exchange;
 mod headers;
 mod reply;
 
-use std::{rc::Rc, time::Instant};
+use std::{future::Future, rc::Rc, time::Instant};
 
-use http::{HeaderMap, HeaderValue, Request, Response, Version, header, response};
+use http::{Request, Response};
 use hyper::body::Incoming;
-use witgate_core::{
-    config::ListenerLimits,
-    request::{Head, Scheme},
-};
+use witgate_core::request::{Head, Scheme};
 
 pub use attempt::choose;
 pub use body::Body;
@@ -24,72 +21,99 @@ pub use headers::is_trusted;
 pub use reply::raw_response;
 
 use crate::{
-    drain::Phase,
-    generation::Generation,
     reason::Reason,
-    upstream,
-    worker::{
-        Worker,
-        conn::{Conn, Signal},
-        deadlines::Deadline,
-    },
+    upstream::{Fate, RequestBody},
+    worker::{Worker, conn::Conn, deadlines::Deadline},
 };
 use ask::Asker;
-use decide::Plan;
+use decide::{Forward, Plan};
 use exchange::Exchange;
 
-/// How a request was answered.
-enum Answer {
-    /// By the proxy.
-    Own(Response<Body>),
-    /// By an endpoint, whose body is still to come.
-    Upstream(response::Parts, upstream::Incoming, Option<Deadline>),
+/// A request about which everything is decided.
+enum Begun {
+    /// It was answered by the proxy.
+    Answered(Response<Body>),
+    /// It goes to an endpoint, until its deadline.
+    Forwarded(Box<Flight>, Option<Deadline>),
 }
 
-/// Answers one request. Loads one generation and never looks again.
-pub async fn handle(worker: Rc<Worker>, conn: Rc<Conn>, request: Request<Incoming>) -> Response<Body> {
-    let generation = worker.live.load();
-    let limits = generation.config.listeners.get(conn.listener).map(|l| &l.limits);
-    let version = request.version();
-    let nth = conn.begin();
-    let mut exchange = Exchange::begin(&worker, &conn, &generation, Instant::now());
-    let answer = answer(&worker, &conn, &generation, limits, &mut exchange, request).await;
-    let mut response = match answer {
-        Ok(Answer::Upstream(head, incoming, deadline)) => {
-            exchange.answered(head.status);
+/// A request on its way. On the heap, so that what waits for the response is small: it is moved, and kept with every
+/// connection.
+struct Flight {
+    head: Head,
+    body: RequestBody,
+    fate: Fate,
+    forward: Forward,
+    exchange: Exchange,
+}
+
+/// Answers one request. Decides all that is to be decided at once, by one generation, and never looks again; what is left
+/// is to wait for an endpoint.
+pub fn handle(
+    worker: &Rc<Worker>,
+    conn: &Rc<Conn>,
+    request: Request<Incoming>,
+) -> impl Future<Output = Response<Body>> + use<> {
+    let mut exchange = Exchange::begin(worker, conn, request.version(), Instant::now());
+    let begun = match plan(worker, conn, &mut exchange, request) {
+        Ok(Planned::Forward { head, body, fate, forward, deadline }) => {
+            Begun::Forwarded(Box::new(Flight { head, body, fate, forward, exchange }), deadline)
+        }
+        Ok(Planned::Reply(response)) => Begun::Answered(answered(exchange, response)),
+        Err(reason) => Begun::Answered(refused(exchange, reason)),
+    };
+    async move {
+        match begun {
+            Begun::Answered(response) => response,
+            Begun::Forwarded(flight, deadline) => forward(flight, deadline).await,
+        }
+    }
+}
+
+async fn forward(mut flight: Box<Flight>, deadline: Option<Deadline>) -> Response<Body> {
+    let outcome = attempt::within(deadline.as_ref(), attempt::forward(&mut flight)).await;
+    let Flight { mut exchange, .. } = *flight;
+    match outcome {
+        Ok((mut head, incoming)) => {
+            exchange.answered(head.status, &mut head.headers);
             Response::from_parts(head, Body::upstream(incoming, exchange, deadline))
         }
-        Ok(Answer::Own(response)) => {
-            exchange.answered(response.status());
-            exchange.complete(Instant::now(), None);
-            response
-        }
         Err(reason) => {
-            worker.count(reason);
-            let response = reply::response(reason);
-            exchange.answered(response.status());
-            exchange.complete(Instant::now(), None);
-            response
+            if reason == Reason::Timeout {
+                exchange.blame();
+            }
+            refused(exchange, reason)
         }
-    };
-    let last = limits.and_then(|l| l.requests_per_connection).is_some_and(|most| nth >= most)
-        || worker.drain.phase() >= Phase::Drain;
-    if last && version == Version::HTTP_2 {
-        // HTTP/1.1 says it in the head; HTTP/2 with a GOAWAY, after which what is in flight still finishes.
-        conn.ask(Signal::Finish);
     }
-    finish_head(response.headers_mut(), version, last);
+}
+
+/// The proxy's own answer, which ends the exchange.
+fn answered(mut exchange: Exchange, mut response: Response<Body>) -> Response<Body> {
+    exchange.answered(response.status(), response.headers_mut());
+    exchange.complete(Instant::now(), None);
     response
 }
 
-async fn answer(
+fn refused(exchange: Exchange, reason: Reason) -> Response<Body> {
+    exchange.worker().count(reason);
+    answered(exchange, reply::response(reason))
+}
+
+/// What is to be done with a request.
+#[expect(clippy::large_enum_variant, reason = "handed over once, from one function to the next")]
+enum Planned {
+    Reply(Response<Body>),
+    Forward { head: Head, body: RequestBody, fate: Fate, forward: Forward, deadline: Option<Deadline> },
+}
+
+fn plan(
     worker: &Rc<Worker>,
     conn: &Rc<Conn>,
-    generation: &Generation,
-    limits: Option<&ListenerLimits>,
     exchange: &mut Exchange,
     request: Request<Incoming>,
-) -> Result<Answer, Reason> {
+) -> Result<Planned, Reason> {
+    let generation = Rc::clone(exchange.generation());
+    let limits = generation.config.listeners.get(conn.listener).map(|l| &l.limits);
     let (parts, incoming) = request.into_parts();
     let mut head = Head {
         method: parts.method,
@@ -121,27 +145,20 @@ async fn answer(
     }
     headers::remove_hop_by_hop(&mut head.headers, &found);
     headers::set_forwarded(&mut head, conn, || u128::from(worker.random()) << 64 | u128::from(worker.random()));
-    let (index, plan) = {
+    let (route, plan) = {
         let mut instances = worker.instances.borrow_mut();
         let random = || worker.random();
         let mut asker = Asker::new(&mut instances, exchange.began(), &random);
-        decide::plan(generation, &mut asker, conn.listener, &mut head)?
+        decide::plan(&generation, &mut asker, conn.listener, &mut head)?
     };
-    exchange.routed(index);
+    exchange.routed(route);
     match plan {
-        Plan::Reply(response) => Ok(Answer::Own(*response)),
+        Plan::Reply(response) => Ok(Planned::Reply(*response)),
         Plan::Forward(forward) => {
-            let timeout = generation.routes.plans.get(index).and_then(|route| route.timeout);
+            let (body, fate) = RequestBody::new(incoming, body_limit);
+            let timeout = generation.routes.plans.get(route).and_then(|route| route.timeout);
             let deadline = timeout.map(|t| worker.deadlines.keep(exchange.began() + t, conn));
-            let sending = attempt::forward(worker, generation, &forward, head, incoming, body_limit, exchange);
-            let (head, incoming) = match attempt::within(deadline.as_ref(), sending).await {
-                Err(Reason::Timeout) => {
-                    exchange.blame();
-                    return Err(Reason::Timeout);
-                }
-                outcome => outcome?,
-            };
-            Ok(Answer::Upstream(head, incoming, deadline))
+            Ok(Planned::Forward { head, body, fate, forward, deadline })
         }
     }
 }
@@ -149,14 +166,4 @@ async fn answer(
 /// Seconds since 1970, for what outlives the process: a sticky cookie's expiry.
 fn unix_time() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs()
-}
-
-/// The last word on a response's head: what concerns this connection.
-fn finish_head(headers: &mut HeaderMap, version: Version, last: bool) {
-    if version == Version::HTTP_2 {
-        // HTTP/2 has frames for it, and forbids the header (RFC 9113 §8.2.2).
-        headers.remove(header::CONNECTION);
-    } else if last {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
 }

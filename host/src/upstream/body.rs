@@ -90,16 +90,16 @@ impl RequestBody {
     /// A body of at most `limit` bytes, and how it is doing.
     pub fn new(incoming: Incoming, limit: Option<u64>) -> (Self, Fate) {
         if incoming.is_end_stream() {
-            return (Self::empty(), Fate(None));
+            return (Self(None), Fate(None));
         }
         let fate = Fate(Some(Rc::new(Cell::new(BodyFate::Fine))));
         let streamed = Streamed { incoming, left: limit.unwrap_or(u64::MAX), fate: fate.clone() };
         (Self(Some(Box::new(streamed))), fate)
     }
 
-    /// None at all.
-    pub fn empty() -> Self {
-        Self(None)
+    /// The body itself, which leaves none: one that was sent is not sent again.
+    pub fn take(&mut self) -> Self {
+        Self(self.0.take())
     }
 
     /// Whether there is none.

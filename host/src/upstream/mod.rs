@@ -13,7 +13,7 @@ use std::{
 use rustc_hash::FxHashMap;
 use witgate_core::endpoint::Endpoint;
 
-pub use body::{BodyError, BodyFate, RequestBody};
+pub use body::{BodyError, BodyFate, Fate, RequestBody};
 pub use connect::{ConnectError, connect};
 pub use h1::{Connection, Error, Incoming, end_of_head};
 
