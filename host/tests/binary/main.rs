@@ -7,6 +7,7 @@ mod demo;
 #[path = "../../../tests/fixtures/mod.rs"]
 mod fixtures;
 mod hostile;
+mod log;
 mod memory;
 mod mended;
 mod process;

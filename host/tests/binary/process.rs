@@ -119,8 +119,13 @@ impl Room {
     /// Starts `witgate run` and returns at once. What it writes to stderr ends up in [`Room::log`].
     pub fn spawn(&self) -> Child {
         let log = File::options().create(true).append(true).open(self.path("stderr.log")).expect("a file for stderr");
+        self.spawn_to(Stdio::piped(), log.into())
+    }
+
+    /// Starts `witgate run` with these for its output and returns at once.
+    pub fn spawn_to(&self, stdout: Stdio, stderr: Stdio) -> Child {
         let mut command = self.command(&["run", "-c"]);
-        command.arg(self.config()).stdout(Stdio::piped()).stderr(log).spawn().expect("the binary starts")
+        command.arg(self.config()).stdout(stdout).stderr(stderr).spawn().expect("the binary starts")
     }
 
     /// Starts `witgate run` and waits until it serves.
@@ -219,6 +224,20 @@ pub struct Serving {
 }
 
 impl Serving {
+    /// A process whose first lines cannot be read: its log, in the room, says where it listens.
+    pub fn unheard(room: &Room, child: Child) -> Self {
+        let said = |what: &str| {
+            let log = room.log();
+            let line = log.lines().find(|line| line.contains(what))?;
+            Some(line.split_once("address=")?.1.split_whitespace().next()?.to_owned())
+        };
+        let (admin, web) = wait_for("the log to say where it listens", || {
+            Some((said("the admin API listens")?, said("listener=\"web\"")?.parse().ok()?))
+        });
+        let log = room.path("stderr.log");
+        Self { child, web: Some(web), admin, first_lines: Vec::new(), token: room.token(), log }
+    }
+
     pub fn web(&self) -> SocketAddr {
         self.web.expect("a listener named web")
     }
