@@ -38,8 +38,10 @@ mod process;
 mod query;
 mod reply;
 mod routes;
+mod seats;
 mod serve;
 mod socket;
+mod spares;
 #[cfg(test)]
 mod tests;
 mod units;

@@ -260,24 +260,93 @@ fn a_drain_is_accepted_and_seen() {
     assert_eq!(ready.status, 503, "{}", ready.body);
 }
 
+/// Kept connections whose one request, with the token, was answered; the first one is idle for longest.
+fn kept(running: &Running, n: usize) -> Vec<TcpStream> {
+    let ask = |stream: &mut TcpStream| {
+        write!(stream, "GET /livez HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n", running.proxy.token())
+            .unwrap();
+        assert!(stream.read(&mut [0; 4096]).unwrap() > 0, "it was closed");
+    };
+    let mut streams: Vec<TcpStream> = (0..n).map(|_| running.connect()).collect();
+    streams.iter_mut().for_each(ask);
+    streams
+}
+
+/// Whether the other side closes it.
+fn closes(stream: &mut TcpStream) -> bool {
+    matches!(stream.read(&mut [0; 1]), Ok(0))
+}
+
 #[test]
-fn connections_beyond_the_limit_wait_and_are_not_lost() {
+fn idle_connections_give_way_to_those_that_come() {
     let running = Running::new();
-    let mut idle: Vec<TcpStream> = (0..64).map(|_| running.connect()).collect();
-    let mut late = running.connect();
-    late.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
-    // The one thread that serves goes round often enough to have come to the late one, if it may.
-    for _ in 0..50 {
-        idle[63].write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
-        assert!(idle[63].read(&mut [0; 4096]).unwrap() > 0);
+    let mut idle = kept(&running, 64);
+    // One at a time, each in the place of the one that has been idle for longest: its own place is free when it is done.
+    for _ in 0..20 {
+        assert!(running.raw("GET /livez", "", b"").body.contains("alive"));
     }
-    late.set_nonblocking(true).unwrap();
-    assert_eq!(late.read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::WouldBlock, "served beyond the limit");
-    late.set_nonblocking(false).unwrap();
-    drop(idle);
+    assert!(closes(&mut idle[0]));
+    let mut more = kept(&running, 10);
+    assert!(idle[1..10].iter_mut().all(closes));
+    for stream in idle[10..].iter_mut().chain(&mut more) {
+        stream.set_nonblocking(true).unwrap();
+        assert_eq!(stream.read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::WouldBlock, "closed without need");
+    }
+}
+
+#[test]
+fn connections_that_say_nothing_keep_nobody_out() {
+    let running = Running::new();
+    let _silent: Vec<TcpStream> = (0..200).map(|_| running.connect()).collect();
+    for _ in 0..200 {
+        assert!(running.raw("GET /readyz", "", b"").body.contains("ready"));
+    }
+}
+
+#[test]
+fn a_request_that_is_worked_on_is_not_cut_for_one_that_comes() {
+    let running = Running::new();
+    let head = format!(
+        "POST /v1/explain HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n",
+        running.proxy.token()
+    );
+    let mut busy: Vec<TcpStream> = (0..64).map(|_| running.connect()).collect();
+    for stream in &mut busy {
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut told = [0; 25];
+        stream.read_exact(&mut told).unwrap();
+        assert_eq!(&told, b"HTTP/1.1 100 Continue\r\n\r\n");
+    }
+    let mut late = running.connect();
+    late.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
     let mut text = String::new();
-    late.read_to_string(&mut text).unwrap();
+    for (n, stream) in busy.iter_mut().enumerate() {
+        stream.write_all(b"{}").unwrap();
+        assert!(stream.read(&mut [0; 4096]).unwrap() > 0, "number {n} was cut");
+        if n == 0 {
+            late.read_to_string(&mut text).unwrap();
+        }
+    }
     assert!(text.contains("alive"), "{text}");
+}
+
+#[test]
+fn who_has_no_token_keeps_no_connection() {
+    let running = Running::new();
+    let token = format!("authorization: Bearer {}\r\n", running.proxy.token());
+    let check = |path: &str, headers: &str, kept: bool| {
+        let mut stream = running.connect();
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\n{headers}\r\n").unwrap();
+        let mut head = [0; 64 << 10];
+        let n = stream.read(&mut head).unwrap();
+        let head = String::from_utf8_lossy(&head[..n]).to_ascii_lowercase();
+        assert_eq!(!head.contains("\r\nconnection: close\r\n"), kept, "{path} {headers}: {head}");
+    };
+    for path in ["/livez", "/readyz", "/metrics", "/v1/plugins", "/nothing"] {
+        check(path, "", false);
+        check(path, "authorization: Bearer wrong\r\n", false);
+        check(path, &token, true);
+    }
 }
 
 #[test]

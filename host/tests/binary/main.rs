@@ -4,6 +4,7 @@
 mod commands;
 mod crash;
 mod demo;
+mod exhausted;
 #[path = "../../../tests/fixtures/mod.rs"]
 mod fixtures;
 mod hostile;

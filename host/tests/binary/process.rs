@@ -10,7 +10,7 @@ use std::{
     thread,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use tempfile::TempDir;
 use witgate_tests::{
     PATIENCE,
@@ -294,6 +294,26 @@ impl Serving {
     pub fn kill(mut self) {
         self.child.kill().expect("it is our child");
         self.child.wait().expect("it is our child");
+    }
+
+    /// Leaves it room for so many more file descriptors, and says how many it may have then.
+    pub fn limit_files(&self, more: usize) -> usize {
+        let numbers = fs::read_dir(self.files()).expect("it runs").flatten();
+        let highest = numbers.filter_map(|entry| entry.file_name().to_str()?.parse::<usize>().ok()).max();
+        let limit = highest.expect("it has some") + 1 + more;
+        let both = Some(limit as u64);
+        prlimit(Some(Pid::from_child(&self.child)), Resource::Nofile, Rlimit { current: both, maximum: both })
+            .expect("it is our child");
+        limit
+    }
+
+    /// How many file descriptors it has.
+    pub fn open_files(&self) -> usize {
+        fs::read_dir(self.files()).expect("it runs").count()
+    }
+
+    fn files(&self) -> PathBuf {
+        format!("/proc/{}/fd", self.child.id()).into()
     }
 
     /// Resident memory in KiB.
