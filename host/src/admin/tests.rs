@@ -153,6 +153,7 @@ fn what_is_not_there_or_not_understood_is_said_so() {
     running.check("POST /v1/plugins/x/rollback", "", 404, "no plugin");
     running.check("DELETE /v1/plugins/x?force=yes", "", 400, "expected true or false");
     running.check("POST /v1/explain", "", 400, "there is no body");
+    running.check("POST /v1/explain", r#"{"method": "CONNECT"}"#, 422, "method-not-allowed");
     running.check("POST /v1/explain", &" ".repeat(70_000), 413, "65536");
     let answer = running.ask("DELETE /v1/drain", "");
     assert!(answer.status == 405 && answer.head.contains("allow: post"), "{}", answer.head);
