@@ -16,7 +16,7 @@ use witgate_core::{config::ScoreMode, request::Head};
 use witgate_policy::{Failure, Instances};
 
 use super::{
-    clusters, query,
+    clusters,
     reply::{self, ApiError, Reply},
     serve::{Call, Desk},
     units::{micros, number},
@@ -83,7 +83,6 @@ const EXAMPLE: &str = r#"{"method": "GET", "path": "/api/x?q=1", "host": "api.ex
 /// "reply" | "error", …}`; with `forward`: `cluster`, `affinity`, `balance`, `scorer`, `candidates`, `picked`; with
 /// `reply`: `reply`; with `error`: `status` and `reason`, as the response's `x-witgate-error` would have it.
 pub(super) async fn explain(call: Call) -> Result<Reply, ApiError> {
-    let [] = query::switches(call.head.uri.query(), [])?;
     let desk = Rc::clone(&call.desk);
     let wanted: Wanted = call.sent().json(EXAMPLE).await?;
     let head = wanted.head()?;

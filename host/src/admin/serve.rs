@@ -23,7 +23,7 @@ use super::{
     body::Sent,
     clusters, drain, explain, listeners, metrics,
     paths::Resource,
-    plugins, probes,
+    plugins, probes, query,
     reply::{ApiError, Reply},
     routes,
     seats::{Answer, Seat, Seats},
@@ -204,6 +204,9 @@ fn admit(desk: &Desk, peer: &str, head: &Parts) -> Result<Resource, ApiError> {
 
 /// The resource's answer. Which methods come here, `paths` has said.
 async fn answer(resource: Resource, call: Call) -> Result<Reply, ApiError> {
+    if !resource.has_parameters(&call.head.method) {
+        let [] = query::switches(call.head.uri.query(), [])?;
+    }
     match resource {
         Resource::Livez => Ok(probes::live()),
         Resource::Readyz => Ok(probes::ready(&call.desk.control)),

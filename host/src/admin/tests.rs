@@ -160,6 +160,29 @@ fn what_is_not_there_or_not_understood_is_said_so() {
 }
 
 #[test]
+fn unknown_parameters_are_refused_and_probes_have_any() {
+    let running = Running::new();
+    for call in [
+        "GET /v1/plugins",
+        "GET /v1/plugins/x",
+        "GET /v1/clusters",
+        "GET /v1/clusters/stable",
+        "GET /v1/routes",
+        "GET /v1/listeners",
+        "POST /v1/plugins/x/activate",
+        "POST /v1/plugins/x/rollback",
+        "POST /v1/explain",
+        "POST /v1/drain",
+    ] {
+        running.check(&format!("{call}?x=1"), "", 400, "unknown query parameter \\\"x\\\"; there is: none");
+    }
+    running.check("DELETE /v1/plugins/x?x=1", "", 400, "there is: force");
+    for probe in ["/livez", "/readyz", "/metrics"] {
+        assert_eq!(running.raw(&format!("GET {probe}?x=1"), "", b"").status, 200, "{probe}");
+    }
+}
+
+#[test]
 fn what_the_parser_refuses_is_json_too() {
     let running = Running::new();
     let check = |request: &str, status: u16, part: &str| {
