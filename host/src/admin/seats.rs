@@ -14,7 +14,7 @@ use http_body::{Frame, SizeHint};
 use slab::Slab;
 use tokio::sync::Notify;
 
-use super::reply::Body;
+use super::{reply::Body, wire::HEAD_BYTES};
 
 /// All seats.
 pub(super) struct Seats {
@@ -40,6 +40,8 @@ struct State {
     idle_since: Cell<u64>,
     evicted: Cell<bool>,
     leave: Notify,
+    /// What was read since the connection was last busy.
+    noted: RefCell<Vec<u8>>,
 }
 
 /// A connection that is busy, until this is dropped.
@@ -93,6 +95,21 @@ impl Seat {
             self.seats.changed.notify_one();
             self.state.leave.notified().await;
         }
+    }
+
+    /// Notes what was read, where it may be of a head: of that the parser buffers no more than so much.
+    pub(super) fn note(&self, read: &[u8]) {
+        if self.state.busy.get() == 0 {
+            let mut noted = self.state.noted.borrow_mut();
+            let room = (2 * HEAD_BYTES).saturating_sub(noted.len());
+            noted.extend_from_slice(&read[..read.len().min(room)]);
+        }
+    }
+
+    /// Lets go of what was noted. It begins with the head of the request that came just now, unless that was sent before
+    /// the answer to the one before.
+    pub(super) fn noted(&self) -> Vec<u8> {
+        self.state.noted.take()
     }
 
     /// Begins to work on a request.

@@ -30,7 +30,7 @@ use super::{
     socket::{Listener, Stream},
     spares::{self, Spares},
     upload,
-    wire::{HEAD_BYTES, Wire},
+    wire::{self, HEAD_BYTES, Wire},
 };
 use crate::control::{Control, Started};
 
@@ -128,7 +128,7 @@ pub(super) async fn run(listener: Listener, started: Started, token: String) {
 
 async fn serve(stream: Box<dyn Stream>, guest: Guest, office: Rc<Office>) {
     let (peer, seat) = (Arc::clone(&guest.peer), Rc::clone(&guest.seat));
-    let wire = TokioIo::new(Wire::new(stream));
+    let wire = TokioIo::new(Wire::new(stream, Rc::clone(&seat)));
     let service = service_fn(move |request: Request<Incoming>| {
         let (office, guest) = (Rc::clone(&office), guest.clone());
         async move { Ok::<_, Infallible>(reply(&office, guest, request).await) }
@@ -149,7 +149,12 @@ async fn serve(stream: Box<dyn Stream>, guest: Guest, office: Rc<Office>) {
 }
 
 async fn reply(office: &Office, guest: Guest, request: Request<Incoming>) -> Response<Answer> {
-    let busy = guest.seat.busy();
+    let (busy, noted) = (guest.seat.busy(), guest.seat.noted());
+    if request.headers().contains_key(header::TRANSFER_ENCODING) && !wire::has_one_length(&noted) {
+        let error = "the request has both Content-Length and Transfer-Encoding, so that it could end in two places";
+        let error = ApiError::bad_request(error).header(header::CONNECTION, "close");
+        return error.into_reply().map(|body| busy.with(body));
+    }
     // Who has no token must not keep a connection that others could need.
     let keeps = !guest.lent && access::require_token(request.headers(), &office.token).is_ok();
     let mut reply = match office.desk() {

@@ -183,6 +183,47 @@ fn unknown_parameters_are_refused_and_probes_have_any() {
 }
 
 #[test]
+fn a_request_that_could_end_in_two_places_is_refused() {
+    let running = Running::new();
+    let token = format!("authorization: Bearer {}\r\n", running.proxy.token());
+    let lengths = ["content-length: 5\r\n", "transfer-encoding: chunked\r\n"];
+    let ask = |path: &str, headers: &str| {
+        let request =
+            format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}\r\n2\r\n{{}}\r\n0\r\n\r\n");
+        running.bytes(request.as_bytes())
+    };
+    for [first, second] in [lengths, [lengths[1], lengths[0]]] {
+        for headers in [format!("{first}{token}{second}"), format!("{first}{second}")] {
+            let answer = ask("/v1/explain", &headers);
+            assert_eq!(answer.status, 400, "{headers}: {}", answer.body);
+            assert!(answer.body.contains("two places") && answer.head.contains("connection: close"), "{}", answer.head);
+        }
+    }
+    let answer = ask("/v1/explain", &format!("{token}{}", lengths[1]));
+    assert_eq!(answer.status, 200, "one of them is fine: {}", answer.body);
+    // The first of two lengths came with the request before, and the parser has it.
+    let mut stream = running.connect();
+    let whole = format!("GET /livez HTTP/1.1\r\nhost: x\r\n{token}\r\n");
+    let part = format!("POST /v1/explain HTTP/1.1\r\n{}", lengths[0]);
+    stream.write_all(format!("{whole}{part}").as_bytes()).unwrap();
+    assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+    stream.write_all(format!("{token}{}\r\n2\r\n{{}}\r\n0\r\n\r\n", lengths[1]).as_bytes()).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    assert!(text.contains("two places"), "{text}");
+    // Again on one connection, with a body that looks like a head.
+    let mut stream = running.connect();
+    for _ in 0..3 {
+        write!(stream, "POST /v1/explain HTTP/1.1\r\nhost: x\r\n{token}{}\r\n", lengths[1]).unwrap();
+        write!(stream, "19\r\n\r\ncontent-length: 9\r\n{{\r\n}}\r\n0\r\n\r\n").unwrap();
+        let mut head = [0; 4096];
+        let n = stream.read(&mut head).unwrap();
+        let head = String::from_utf8_lossy(&head[..n]).into_owned();
+        assert!(head.starts_with("HTTP/1.1 400") && head.contains("line"), "it was read: {head}");
+    }
+}
+
+#[test]
 fn what_the_parser_refuses_is_json_too() {
     let running = Running::new();
     let check = |request: &str, status: u16, part: &str| {
