@@ -24,6 +24,9 @@ const LATENCY_BUCKETS_US: [u64; 16] = [
     10_000_000, 30_000_000,
 ];
 
+/// Lines of the log that were lost. The process has one log, whatever it serves and however often.
+pub static LOG_LINES_DROPPED: AtomicU64 = AtomicU64::new(0);
+
 /// Adds to a cell that only one thread writes: a plain load and store, no locked instruction.
 fn add(cell: &AtomicU64, n: u64) {
     cell.store(cell.load(Relaxed).wrapping_add(n), Relaxed);

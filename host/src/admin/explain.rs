@@ -16,7 +16,7 @@ use witgate_core::{config::ScoreMode, request::Head};
 use witgate_policy::{Failure, Instances};
 
 use super::{
-    clusters, query,
+    clusters,
     reply::{self, ApiError, Reply},
     serve::{Call, Desk},
     units::{micros, number},
@@ -83,10 +83,10 @@ const EXAMPLE: &str = r#"{"method": "GET", "path": "/api/x?q=1", "host": "api.ex
 /// "reply" | "error", …}`; with `forward`: `cluster`, `affinity`, `balance`, `scorer`, `candidates`, `picked`; with
 /// `reply`: `reply`; with `error`: `status` and `reason`, as the response's `x-witgate-error` would have it.
 pub(super) async fn explain(call: Call) -> Result<Reply, ApiError> {
-    let [] = query::switches(call.head.uri.query(), [])?;
     let desk = Rc::clone(&call.desk);
     let wanted: Wanted = call.sent().json(EXAMPLE).await?;
     let head = wanted.head()?;
+    sound(&head)?;
     let generation = desk.control.live.load();
     let listener = wanted.listener(&generation)?;
     let mut tries = 0;
@@ -145,6 +145,38 @@ impl Wanted {
             let known: Vec<&str> = listeners.iter().map(|l| l.name.as_str()).collect();
             ApiError::bad_request(format!("there is no listener {wanted:?}; there are: {}", known.join(", ")))
         })
+    }
+}
+
+/// Refuses what the data path refuses before anything is decided (`proxy::headers`, and the parser for lengths): of such a
+/// request there is nothing to explain. A request without `Host` is taken here, as nobody needs one to ask.
+fn sound(head: &Head) -> Result<(), ApiError> {
+    let refused = |reason: Reason, why: &str| {
+        let (status, word) = (reason.status().as_u16(), reason.word());
+        let error = format!("the proxy refuses such a request with {status} ({word}): {why}");
+        Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, error).with("reason", word))
+    };
+    let bad = |why| refused(Reason::BadRequest, why);
+    if head.method == Method::CONNECT {
+        return refused(Reason::MethodNotAllowed, "CONNECT asks for a tunnel, and there are none");
+    }
+    let all = |name| head.headers.get_all(name).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>();
+    match all(header::HOST).as_slice() {
+        [] => {}
+        [host] if host.iter().all(|b| b.is_ascii_graphic() && !b"/\\@,?#\"<>".contains(b)) => {}
+        [_] => return bad("its host is not of the form NAME or NAME:PORT"),
+        _ => return bad("it has more than one host"),
+    }
+    let lengths = all(header::CONTENT_LENGTH);
+    let is_length = |text: &[u8]| !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    if !lengths.iter().all(|length| is_length(length) && *length == lengths[0]) {
+        return bad("its Content-Length is not a number, or there are several");
+    }
+    match all(header::TRANSFER_ENCODING).as_slice() {
+        [] => Ok(()),
+        _ if !lengths.is_empty() => bad("it has both Content-Length and Transfer-Encoding (RFC 9112 §6.1)"),
+        [coding] if coding.trim_ascii().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => bad("its Transfer-Encoding is not \"chunked\" and nothing else"),
     }
 }
 
@@ -381,6 +413,40 @@ mod tests {
         for body in [r#"{"paht": "/"}"#, r#"{"client": "nobody"}"#, r#"{"headers": {"a": 1}}"#] {
             assert!(serde_json::from_str::<Wanted>(body).is_err(), "{body}");
         }
+    }
+
+    #[test]
+    fn a_request_that_the_data_path_refuses_is_refused() {
+        let check = |body: &str, want: Result<(), &str>| {
+            let got = sound(&wanted(body).head().unwrap());
+            match (&got, want) {
+                (Ok(()), Ok(())) => {}
+                (Err(error), Err(part)) => {
+                    assert_eq!(error.status, StatusCode::UNPROCESSABLE_ENTITY, "{body}");
+                    assert!(error.message().contains(part), "{body}: {}", error.message());
+                }
+                _ => panic!("{body}: {got:?}, want {want:?}"),
+            }
+        };
+        for fine in [
+            r#"{}"#,
+            r#"{"host": "a.test:8080"}"#,
+            r#"{"host": "[::1]:80"}"#,
+            r#"{"headers": {"transfer-encoding": "Chunked"}}"#,
+            r#"{"headers": {"content-length": ["3", "3"]}}"#,
+        ] {
+            check(fine, Ok(()));
+        }
+        check(r#"{"method": "CONNECT"}"#, Err("405 (method-not-allowed)"));
+        for host in ["a b", "u@a", "a/b", "a,b", r"a\\b"] {
+            check(&format!(r#"{{"host": "{host}"}}"#), Err("NAME:PORT"));
+        }
+        check(r#"{"headers": {"host": ["a", "b"]}}"#, Err("more than one host"));
+        check(r#"{"headers": {"content-length": "3", "transfer-encoding": "chunked"}}"#, Err("400 (bad-request)"));
+        check(r#"{"headers": {"content-length": ["3", "4"]}}"#, Err("there are several"));
+        check(r#"{"headers": {"content-length": "+3"}}"#, Err("not a number"));
+        check(r#"{"headers": {"transfer-encoding": "gzip, chunked"}}"#, Err("nothing else"));
+        check(r#"{"headers": {"transfer-encoding": ["chunked", "chunked"]}}"#, Err("nothing else"));
     }
 
     #[test]

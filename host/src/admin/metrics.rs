@@ -3,7 +3,7 @@
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -27,7 +27,7 @@ use crate::{
     generation::Generation,
     reason::Reason,
     telemetry::{
-        HistogramView, LATENCY_BUCKETS, RouteMetrics, STATUS_CLASSES, Telemetry, WorkerCells,
+        HistogramView, LATENCY_BUCKETS, LOG_LINES_DROPPED, RouteMetrics, STATUS_CLASSES, Telemetry, WorkerCells,
         names::{self, Kind, Metric},
     },
 };
@@ -88,6 +88,7 @@ impl Scrape {
         page.one(names::GENERATION, Some(self.generation.serial), gauge)?;
         page.one(names::DRAINING, Some(u64::from(self.draining)), gauge)?;
         page.one(names::WORKERS, Some(self.telemetry.workers as u64), gauge)?;
+        page.one(names::LOG_LINES_DROPPED, Some(LOG_LINES_DROPPED.load(Relaxed)), counter)?;
         let errors = Reason::ALL.into_iter().map(|reason| {
             let count = |cells: &WorkerCells| cells.errors.get(reason as usize).map_or(0, |cell| cell.read());
             ([("reason", reason.word())], self.telemetry.sum(count))

@@ -17,8 +17,8 @@
 //! Errors are `{"error": "…"}` with a status: 400 for a body or parameter that is not understood (`line`, `column`,
 //! `expected`), 401 without the token, 403 for browsers, 404, 405 with `Allow`, 408 for a body that comes too slowly,
 //! 409 where the state stands against it, 413 (`limit_bytes`), 415, 422 for a module that is refused (`stage`,
-//! `reason`), 431 for a head over 32 KiB or 100 headers, 503 with `Retry-After` where too many uploads are under way, and
-//! while the proxy starts.
+//! `reason`) and for a request to explain that the data path refuses (`reason`), 431 for a head over 32 KiB or 100
+//! headers, 503 with `Retry-After` where too many uploads are under way, and while the proxy starts.
 //!
 //! With `?progress=true`, or `Accept: application/x-ndjson`, an upload that was read answers 200 and a line for each
 //! stage as it begins, `{"stage": "compile"}`; the last line is what the answer would have been, success or error, with
@@ -38,8 +38,10 @@ mod process;
 mod query;
 mod reply;
 mod routes;
+mod seats;
 mod serve;
 mod socket;
+mod spares;
 #[cfg(test)]
 mod tests;
 mod units;

@@ -48,6 +48,13 @@ impl Resource {
         matches!(self, Self::Livez | Self::Readyz | Self::Metrics)
     }
 
+    /// Whether query parameters are its own matter. Of the open ones any are taken: they ask for nothing that a parameter
+    /// could change, and an orchestrator that adds one must not take the answer for "dead".
+    pub(super) fn has_parameters(&self, method: &http::Method) -> bool {
+        let changes = matches!(self, Self::Plugin(_)) && matches!(*method, http::Method::PUT | http::Method::DELETE);
+        self.is_open() || changes
+    }
+
     /// Its methods, as `Allow` lists them.
     pub(super) fn methods(&self) -> &'static str {
         match self {

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Method, Request, StatusCode, header, request::Parts};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -23,20 +23,22 @@ use super::{
     body::Sent,
     clusters, drain, explain, listeners, metrics,
     paths::Resource,
-    plugins, probes,
+    plugins, probes, query,
     reply::{ApiError, Reply},
     routes,
+    seats::{Answer, Seat, Seats},
     socket::{Listener, Stream},
+    spares::{self, Spares},
     upload,
-    wire::{HEAD_BYTES, Wire},
+    wire::{self, HEAD_BYTES, Wire},
 };
 use crate::control::{Control, Started};
 
-/// Connections at once; the next ones wait in the kernel's queue.
+/// Connections at once; beyond them, one that is idle gives way to one that comes.
 const CONNECTIONS: usize = 64;
 
-/// Time for a request's head, and for silence between two requests.
-const HEAD_TIME: Duration = Duration::from_secs(10);
+/// Time for a request's head, and for silence between two requests: callers are near, and none is typing.
+const HEAD_TIME: Duration = Duration::from_secs(5);
 
 /// Uploads that are read and compiled at once: each may hold `max_upload` bytes and a core.
 const UPLOADS: usize = 2;
@@ -79,50 +81,90 @@ pub(super) struct Call {
     pub(super) body: Incoming,
 }
 
+/// A connection's place among the others.
+#[derive(Clone)]
+struct Guest {
+    peer: Arc<str>,
+    seat: Rc<Seat>,
+    /// Whether it has one of the [`Spares`], which others wait for.
+    lent: bool,
+}
+
 /// Accepts and serves until dropped.
 pub(super) async fn run(listener: Listener, started: Started, token: String) {
     let office = Rc::new(Office { desk: OnceCell::new(), started, token });
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let (seats, spares) = (Seats::new(CONNECTIONS), Rc::new(Spares::default()));
     loop {
-        // The semaphore is never closed.
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
-        match listener.accept().await {
+        spares.refill();
+        let (accepted, lent) = match listener.accept().await {
+            Err(error) if spares::are_wanted(&error) && spares.release() => match listener.accept_now().await {
+                Some(accepted) => (accepted, true),
+                None => continue,
+            },
+            accepted => (accepted, false),
+        };
+        match accepted {
             Ok((stream, peer)) => {
-                let connection = serve(stream, Arc::from(peer), Rc::clone(&office));
+                let guest = Guest { peer: Arc::from(peer), seat: seats.take().await, lent };
+                let connection = serve(stream, guest, Rc::clone(&office));
+                let spares = Rc::clone(&spares);
                 tokio::task::spawn_local(async move {
                     connection.await;
-                    drop(permit);
+                    spares.refill();
                 });
             }
+            // The next one of the spares, if that was the reason.
+            Err(error) if lent && spares::are_wanted(&error) => {}
             Err(error) => {
                 tracing::warn!(%error, "the admin API cannot accept a connection");
+                if spares::are_wanted(&error) {
+                    seats.evict();
+                }
                 tokio::time::sleep(BACK_OFF).await;
             }
         }
     }
 }
 
-async fn serve(stream: Box<dyn Stream>, peer: Arc<str>, office: Rc<Office>) {
-    let service = {
-        let peer = Arc::clone(&peer);
-        service_fn(move |request: Request<Incoming>| {
-            let (desk, peer) = (office.desk(), Arc::clone(&peer));
-            async move {
-                Ok::<_, Infallible>(match desk {
-                    Some(desk) => handle(desk, peer, request).await,
-                    None => starting(&request),
-                })
-            }
-        })
-    };
+async fn serve(stream: Box<dyn Stream>, guest: Guest, office: Rc<Office>) {
+    let (peer, seat) = (Arc::clone(&guest.peer), Rc::clone(&guest.seat));
+    let wire = TokioIo::new(Wire::new(stream, Rc::clone(&seat)));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (office, guest) = (Rc::clone(&office), guest.clone());
+        async move { Ok::<_, Infallible>(reply(&office, guest, request).await) }
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
         .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(Wire::new(stream)), service);
-    if let Err(error) = connection.await {
-        tracing::debug!(peer = &*peer, %error, "admin connection ended");
+        .serve_connection(wire, service);
+    tokio::select! {
+        // First: what has not been read yet may be sent again.
+        biased;
+        () = seat.lost() => tracing::debug!(peer = &*peer, "admin connection gave way to another one"),
+        ended = connection => if let Err(error) = ended {
+            tracing::debug!(peer = &*peer, %error, "admin connection ended");
+        },
     }
+}
+
+async fn reply(office: &Office, guest: Guest, request: Request<Incoming>) -> Response<Answer> {
+    let (busy, noted) = (guest.seat.busy(), guest.seat.noted());
+    if request.headers().contains_key(header::TRANSFER_ENCODING) && !wire::has_one_length(&noted) {
+        let error = "the request has both Content-Length and Transfer-Encoding, so that it could end in two places";
+        let error = ApiError::bad_request(error).header(header::CONNECTION, "close");
+        return error.into_reply().map(|body| busy.with(body));
+    }
+    // Who has no token must not keep a connection that others could need.
+    let keeps = !guest.lent && access::require_token(request.headers(), &office.token).is_ok();
+    let mut reply = match office.desk() {
+        Some(desk) => handle(desk, guest.peer, request).await,
+        None => starting(&request),
+    };
+    if !keeps {
+        reply.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    reply.map(|body| busy.with(body))
 }
 
 /// Before there is a desk: it lives, and that is all that can be said.
@@ -167,6 +209,9 @@ fn admit(desk: &Desk, peer: &str, head: &Parts) -> Result<Resource, ApiError> {
 
 /// The resource's answer. Which methods come here, `paths` has said.
 async fn answer(resource: Resource, call: Call) -> Result<Reply, ApiError> {
+    if !resource.has_parameters(&call.head.method) {
+        let [] = query::switches(call.head.uri.query(), [])?;
+    }
     match resource {
         Resource::Livez => Ok(probes::live()),
         Resource::Readyz => Ok(probes::ready(&call.desk.control)),

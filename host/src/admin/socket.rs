@@ -2,7 +2,9 @@
 //! taken address is known before anything starts; it must never take a socket away from a process that is alive.
 
 use std::{
-    fmt, fs, io,
+    fmt, fs,
+    future::poll_fn,
+    io,
     net::SocketAddr,
     os::unix::{
         fs::{FileTypeExt, MetadataExt, PermissionsExt},
@@ -10,6 +12,7 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::Arc,
+    task::{Context, Poll, ready},
 };
 
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -63,6 +66,9 @@ enum Async {
     Unix(tokio::net::UnixListener),
 }
 
+/// A connection, and who made it, in words for the log.
+pub(super) type Accepted = (Box<dyn Stream>, String);
+
 /// One accepted connection, whichever kind.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
@@ -99,23 +105,36 @@ impl Bound {
 }
 
 impl Listener {
-    /// The next connection, and who made it, in words for the log.
-    pub(super) async fn accept(&self) -> io::Result<(Box<dyn Stream>, String)> {
-        match &self.socket {
+    /// The next connection.
+    pub(super) async fn accept(&self) -> io::Result<Accepted> {
+        poll_fn(|cx| self.poll_accept(cx)).await
+    }
+
+    /// The next connection, if there is one now.
+    pub(super) async fn accept_now(&self) -> Option<io::Result<Accepted>> {
+        poll_fn(|cx| match self.poll_accept(cx) {
+            Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
+            Poll::Pending => Poll::Ready(None),
+        })
+        .await
+    }
+
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
+        Poll::Ready(match &self.socket {
             Async::Tcp(socket) => {
-                let (stream, peer) = socket.accept().await?;
+                let (stream, peer) = ready!(socket.poll_accept(cx))?;
                 stream.set_nodelay(true)?;
                 Ok((Box::new(stream), peer.to_string()))
             }
             Async::Unix(socket) => {
-                let (stream, _) = socket.accept().await?;
+                let (stream, _) = ready!(socket.poll_accept(cx))?;
                 let peer = match stream.peer_cred() {
                     Ok(cred) => format!("uid {} pid {}", cred.uid(), cred.pid().unwrap_or_default()),
                     Err(_) => "unix".to_owned(),
                 };
                 Ok((Box::new(stream), peer))
             }
-        }
+        })
     }
 }
 

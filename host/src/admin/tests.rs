@@ -153,9 +153,74 @@ fn what_is_not_there_or_not_understood_is_said_so() {
     running.check("POST /v1/plugins/x/rollback", "", 404, "no plugin");
     running.check("DELETE /v1/plugins/x?force=yes", "", 400, "expected true or false");
     running.check("POST /v1/explain", "", 400, "there is no body");
+    running.check("POST /v1/explain", r#"{"method": "CONNECT"}"#, 422, "method-not-allowed");
     running.check("POST /v1/explain", &" ".repeat(70_000), 413, "65536");
     let answer = running.ask("DELETE /v1/drain", "");
     assert!(answer.status == 405 && answer.head.contains("allow: post"), "{}", answer.head);
+}
+
+#[test]
+fn unknown_parameters_are_refused_and_probes_have_any() {
+    let running = Running::new();
+    for call in [
+        "GET /v1/plugins",
+        "GET /v1/plugins/x",
+        "GET /v1/clusters",
+        "GET /v1/clusters/stable",
+        "GET /v1/routes",
+        "GET /v1/listeners",
+        "POST /v1/plugins/x/activate",
+        "POST /v1/plugins/x/rollback",
+        "POST /v1/explain",
+        "POST /v1/drain",
+    ] {
+        running.check(&format!("{call}?x=1"), "", 400, "unknown query parameter \\\"x\\\"; there is: none");
+    }
+    running.check("DELETE /v1/plugins/x?x=1", "", 400, "there is: force");
+    for probe in ["/livez", "/readyz", "/metrics"] {
+        assert_eq!(running.raw(&format!("GET {probe}?x=1"), "", b"").status, 200, "{probe}");
+    }
+}
+
+#[test]
+fn a_request_that_could_end_in_two_places_is_refused() {
+    let running = Running::new();
+    let token = format!("authorization: Bearer {}\r\n", running.proxy.token());
+    let lengths = ["content-length: 5\r\n", "transfer-encoding: chunked\r\n"];
+    let ask = |path: &str, headers: &str| {
+        let request =
+            format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}\r\n2\r\n{{}}\r\n0\r\n\r\n");
+        running.bytes(request.as_bytes())
+    };
+    for [first, second] in [lengths, [lengths[1], lengths[0]]] {
+        for headers in [format!("{first}{token}{second}"), format!("{first}{second}")] {
+            let answer = ask("/v1/explain", &headers);
+            assert_eq!(answer.status, 400, "{headers}: {}", answer.body);
+            assert!(answer.body.contains("two places") && answer.head.contains("connection: close"), "{}", answer.head);
+        }
+    }
+    let answer = ask("/v1/explain", &format!("{token}{}", lengths[1]));
+    assert_eq!(answer.status, 200, "one of them is fine: {}", answer.body);
+    // The first of two lengths came with the request before, and the parser has it.
+    let mut stream = running.connect();
+    let whole = format!("GET /livez HTTP/1.1\r\nhost: x\r\n{token}\r\n");
+    let part = format!("POST /v1/explain HTTP/1.1\r\n{}", lengths[0]);
+    stream.write_all(format!("{whole}{part}").as_bytes()).unwrap();
+    assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+    stream.write_all(format!("{token}{}\r\n2\r\n{{}}\r\n0\r\n\r\n", lengths[1]).as_bytes()).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    assert!(text.contains("two places"), "{text}");
+    // Again on one connection, with a body that looks like a head.
+    let mut stream = running.connect();
+    for _ in 0..3 {
+        write!(stream, "POST /v1/explain HTTP/1.1\r\nhost: x\r\n{token}{}\r\n", lengths[1]).unwrap();
+        write!(stream, "19\r\n\r\ncontent-length: 9\r\n{{\r\n}}\r\n0\r\n\r\n").unwrap();
+        let mut head = [0; 4096];
+        let n = stream.read(&mut head).unwrap();
+        let head = String::from_utf8_lossy(&head[..n]).into_owned();
+        assert!(head.starts_with("HTTP/1.1 400") && head.contains("line"), "it was read: {head}");
+    }
 }
 
 #[test]
@@ -260,24 +325,93 @@ fn a_drain_is_accepted_and_seen() {
     assert_eq!(ready.status, 503, "{}", ready.body);
 }
 
+/// Kept connections whose one request, with the token, was answered; the first one is idle for longest.
+fn kept(running: &Running, n: usize) -> Vec<TcpStream> {
+    let ask = |stream: &mut TcpStream| {
+        write!(stream, "GET /livez HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n", running.proxy.token())
+            .unwrap();
+        assert!(stream.read(&mut [0; 4096]).unwrap() > 0, "it was closed");
+    };
+    let mut streams: Vec<TcpStream> = (0..n).map(|_| running.connect()).collect();
+    streams.iter_mut().for_each(ask);
+    streams
+}
+
+/// Whether the other side closes it.
+fn closes(stream: &mut TcpStream) -> bool {
+    matches!(stream.read(&mut [0; 1]), Ok(0))
+}
+
 #[test]
-fn connections_beyond_the_limit_wait_and_are_not_lost() {
+fn idle_connections_give_way_to_those_that_come() {
     let running = Running::new();
-    let mut idle: Vec<TcpStream> = (0..64).map(|_| running.connect()).collect();
-    let mut late = running.connect();
-    late.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
-    // The one thread that serves goes round often enough to have come to the late one, if it may.
-    for _ in 0..50 {
-        idle[63].write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
-        assert!(idle[63].read(&mut [0; 4096]).unwrap() > 0);
+    let mut idle = kept(&running, 64);
+    // One at a time, each in the place of the one that has been idle for longest: its own place is free when it is done.
+    for _ in 0..20 {
+        assert!(running.raw("GET /livez", "", b"").body.contains("alive"));
     }
-    late.set_nonblocking(true).unwrap();
-    assert_eq!(late.read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::WouldBlock, "served beyond the limit");
-    late.set_nonblocking(false).unwrap();
-    drop(idle);
+    assert!(closes(&mut idle[0]));
+    let mut more = kept(&running, 10);
+    assert!(idle[1..10].iter_mut().all(closes));
+    for stream in idle[10..].iter_mut().chain(&mut more) {
+        stream.set_nonblocking(true).unwrap();
+        assert_eq!(stream.read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::WouldBlock, "closed without need");
+    }
+}
+
+#[test]
+fn connections_that_say_nothing_keep_nobody_out() {
+    let running = Running::new();
+    let _silent: Vec<TcpStream> = (0..200).map(|_| running.connect()).collect();
+    for _ in 0..200 {
+        assert!(running.raw("GET /readyz", "", b"").body.contains("ready"));
+    }
+}
+
+#[test]
+fn a_request_that_is_worked_on_is_not_cut_for_one_that_comes() {
+    let running = Running::new();
+    let head = format!(
+        "POST /v1/explain HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n",
+        running.proxy.token()
+    );
+    let mut busy: Vec<TcpStream> = (0..64).map(|_| running.connect()).collect();
+    for stream in &mut busy {
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut told = [0; 25];
+        stream.read_exact(&mut told).unwrap();
+        assert_eq!(&told, b"HTTP/1.1 100 Continue\r\n\r\n");
+    }
+    let mut late = running.connect();
+    late.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
     let mut text = String::new();
-    late.read_to_string(&mut text).unwrap();
+    for (n, stream) in busy.iter_mut().enumerate() {
+        stream.write_all(b"{}").unwrap();
+        assert!(stream.read(&mut [0; 4096]).unwrap() > 0, "number {n} was cut");
+        if n == 0 {
+            late.read_to_string(&mut text).unwrap();
+        }
+    }
     assert!(text.contains("alive"), "{text}");
+}
+
+#[test]
+fn who_has_no_token_keeps_no_connection() {
+    let running = Running::new();
+    let token = format!("authorization: Bearer {}\r\n", running.proxy.token());
+    let check = |path: &str, headers: &str, kept: bool| {
+        let mut stream = running.connect();
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\n{headers}\r\n").unwrap();
+        let mut head = [0; 64 << 10];
+        let n = stream.read(&mut head).unwrap();
+        let head = String::from_utf8_lossy(&head[..n]).to_ascii_lowercase();
+        assert_eq!(!head.contains("\r\nconnection: close\r\n"), kept, "{path} {headers}: {head}");
+    };
+    for path in ["/livez", "/readyz", "/metrics", "/v1/plugins", "/nothing"] {
+        check(path, "", false);
+        check(path, "authorization: Bearer wrong\r\n", false);
+        check(path, &token, true);
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::{
     future::Future,
     io,
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -18,6 +19,7 @@ use tokio::{
 
 use super::{
     reply::{ApiError, Body},
+    seats::Seat,
     socket::Stream,
 };
 
@@ -30,14 +32,15 @@ const STALL: Duration = Duration::from_secs(15);
 /// A stream whose writes fail once the other side has read nothing for [`STALL`].
 pub(super) struct Wire {
     stream: Box<dyn Stream>,
+    seat: Rc<Seat>,
     timer: Option<Pin<Box<Sleep>>>,
     /// What goes out in place of the parser's own error response, as far as it has not gone yet.
     replacement: Option<Bytes>,
 }
 
 impl Wire {
-    pub(super) fn new(stream: Box<dyn Stream>) -> Self {
-        Self { stream, timer: None, replacement: None }
+    pub(super) fn new(stream: Box<dyn Stream>, seat: Rc<Seat>) -> Self {
+        Self { stream, seat, timer: None, replacement: None }
     }
 
     fn watched<T>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -53,7 +56,10 @@ impl Wire {
 
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        self.seat.note(&buf.filled()[before..]);
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -120,4 +126,55 @@ fn in_our_shape(head: &str) -> Bytes {
     let Body::Whole(Some(body)) = reply.into_body() else { return Bytes::copy_from_slice(head.as_bytes()) };
     let length = format!("{fields}content-length: {}\r\n", body.len());
     [head.replacen(NO_BODY, &length, 1).as_bytes(), &body].concat().into()
+}
+
+/// Whether a request that has a Transfer-Encoding has no Content-Length beside it (RFC 9112 §6.1). The parser drops the
+/// length, so that the bytes have to be asked. No, too, where they do not begin with this request's head, as part of it was
+/// sent before the answer to the one before: nobody who means well does that with a body.
+pub(super) fn has_one_length(noted: &[u8]) -> bool {
+    // Of the head that is being looked at: its lines so far, and which of the two they name.
+    let (mut lines, mut encoded, mut sized) = (0, false, false);
+    let mut first = None;
+    for line in noted.split(|b| *b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line)) {
+        if line.is_empty() {
+            // The parser skips empty lines in front of a request, too.
+            if lines > 0 {
+                first.get_or_insert(encoded);
+            }
+            (lines, encoded, sized) = (0, false, false);
+            continue;
+        }
+        let name = line.split(|b| *b == b':').next().unwrap_or_default();
+        if lines == 0 && first.is_none() && !name.contains(&b' ') {
+            // A request line has a space, and a header's name has none: this is the rest of a head.
+            return false;
+        }
+        lines += 1;
+        encoded |= name.eq_ignore_ascii_case(b"transfer-encoding");
+        sized |= name.eq_ignore_ascii_case(b"content-length");
+        if encoded && sized {
+            return false;
+        }
+    }
+    first == Some(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_beside_an_encoding_is_found() {
+        let check = |noted: &str, want: bool| assert_eq!(has_one_length(noted.as_bytes()), want, "{noted:?}");
+        check("PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", true);
+        check("\r\n\r\nPUT / HTTP/1.1\ntransfer-encoding:chunked\n\n", true);
+        check("PUT / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\ncontent-length: 3\r\n", true);
+        check("PUT / HTTP/1.1\r\nx-content-length: 3\r\ntransfer-encoding: chunked\r\n\r\n", true);
+        check("PUT / HTTP/1.1\r\nContent-Length: 3\r\ntransfer-encoding: chunked\r\n\r\n", false);
+        check("PUT / HTTP/1.1\r\ntransfer-encoding: chunked\r\nhost: x\ncontent-length:3\r\n\r\n", false);
+        check("GET / HTTP/1.1\r\n\r\nPUT / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n", false);
+        check("transfer-encoding: chunked\r\n\r\n", false);
+        check("x: y\r\ntransfer-encoding: chunked\r\n\r\n", false);
+        check("", false);
+    }
 }

@@ -69,7 +69,9 @@ fn request(arguments: &Arguments) -> Outcome<Value> {
     let path = arguments.url.path_and_query().map_or("/", |path| path.as_str());
     let mut wanted = json!({ "method": arguments.method.as_str(), "path": path, "headers": headers });
     if let Some(authority) = arguments.url.authority().filter(|_| !headers_have_host(arguments)) {
-        wanted["host"] = authority.as_str().into();
+        // Clients do not send what stands before the `@`, and the proxy would refuse it.
+        let host = authority.as_str().rsplit_once('@').map_or(authority.as_str(), |(_, host)| host);
+        wanted["host"] = host.into();
     }
     if let Some(client) = arguments.client {
         wanted["client"] = client.to_string().into();

@@ -1,10 +1,24 @@
-//! Events to stderr. The one place that installs a subscriber: a process has one.
+//! Events to stderr. The one place that installs a subscriber: a process has one. Nobody who logs waits for whoever reads
+//! the log, and no log that cannot be written ends anything.
 
-use std::io::{self, IsTerminal};
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    io::{self, IsTerminal, Write},
+    panic::{self, PanicHookInfo},
+    sync::{OnceLock, atomic::Ordering::Relaxed},
+    thread,
+};
 
 use tracing_subscriber::EnvFilter;
 
-use super::{Failed, Outcome, show::Paint};
+use super::{
+    Failed, Outcome,
+    lines::{Lines, Losses},
+    show::Paint,
+};
+use crate::telemetry;
+
+static LOG: OnceLock<Lines> = OnceLock::new();
 
 /// How events are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -18,12 +32,74 @@ pub(super) enum Format {
 /// Installs it. What is written, `WITGATE_LOG` says, or `RUST_LOG`, or `otherwise`.
 pub(super) fn start(format: Format, otherwise: &str) -> Outcome {
     let filter = filter(|name| std::env::var(name).ok(), otherwise)?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let lines = Lines::to(io::stderr(), "witgate-log", Counted)
+        .map_err(|error| Failed::new(format!("cannot write to stderr: {error}")))?;
+    let lines = LOG.get_or_init(|| lines);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Event(lines));
     match format {
         Format::Text => builder.with_ansi(io::stderr().is_terminal() && Paint::stderr().is_on()).init(),
         Format::Json => builder.json().flatten_event(true).init(),
     }
+    // The standard library's hook writes to stderr itself, and waits for it.
+    panic::set_hook(Box::new(log_panic));
     Ok(())
+}
+
+/// The log's lines, once it is started.
+pub(super) fn lines() -> Option<&'static Lines> {
+    LOG.get()
+}
+
+/// Waits until what was logged so far is written, if somebody takes it.
+pub(super) fn finish() {
+    if let Some(lines) = lines() {
+        lines.finish();
+    }
+}
+
+/// Finishes the log where the process is about to end, in whatever way.
+pub(super) struct End;
+
+impl Drop for End {
+    fn drop(&mut self) {
+        finish();
+    }
+}
+
+/// One event, which the subscriber writes whole.
+struct Event(&'static Lines);
+
+impl Write for Event {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.say(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Lost lines are counted, and said once they can be.
+struct Counted;
+
+impl Losses for Counted {
+    fn lost(&self) {
+        telemetry::LOG_LINES_DROPPED.fetch_add(1, Relaxed);
+    }
+
+    fn recovered(&self, lines: u64) {
+        tracing::warn!(lines, "log lines were lost: whoever reads stderr was too slow, or it could not be written");
+    }
+}
+
+fn log_panic(info: &PanicHookInfo<'_>) {
+    let thread = thread::current();
+    let (thread, location) = (thread.name().unwrap_or("unnamed"), info.location().map(ToString::to_string));
+    let message = info.payload_as_str().unwrap_or("no message");
+    let backtrace = Backtrace::capture();
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+    tracing::error!(thread, location, backtrace, "panicked: {message}");
 }
 
 fn filter(env: impl Fn(&str) -> Option<String>, otherwise: &str) -> Outcome<EnvFilter> {

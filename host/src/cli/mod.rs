@@ -6,6 +6,7 @@ mod client;
 mod demo;
 mod drain;
 mod explain;
+mod lines;
 mod load;
 mod logging;
 mod plugin;
@@ -52,6 +53,8 @@ enum Command {
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
+    // Last of all, and however this ends: what was logged is to be read.
+    let _end = logging::End;
     let outcome = match Arguments::parse().command {
         Command::Run(arguments) => run::command(arguments),
         Command::Check(arguments) => check::command(&arguments),

@@ -1,16 +1,14 @@
 //! `witgate run`: everything or nothing is started; the first lines on stdout say where, for scripts that chose port 0.
 
-use std::{
-    io::{self, Write},
-    path::PathBuf,
-};
+use std::{io, path::PathBuf};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{
-    Outcome, load,
+    Failed, Outcome,
+    lines::Lines,
+    load,
     logging::{self, Format},
-    show::say,
     signals,
 };
 
@@ -35,14 +33,16 @@ pub(super) fn command(arguments: Arguments) -> Outcome {
     }
     raise_file_limit();
     let proxy = signals::start(parsed.config)?;
-    for (name, address) in proxy.listeners() {
-        say!("listening {name} {address}");
-    }
-    say!("admin {}", proxy.admin());
-    // Whoever reads these lines may be gone: that is no reason not to serve.
-    let _ = io::stdout().flush();
+    // What was said of the start is in the log before anybody is told that it has ended.
+    logging::finish();
+    // Whoever reads these lines may be gone, or busy: that is no reason not to serve, nor to stay.
+    let stdout = Lines::to(io::stdout(), "witgate-stdout", ())
+        .map_err(|error| Failed::new(format!("cannot write to stdout: {error}")))?;
+    let listening = proxy.listeners().iter().map(|(name, address)| format!("listening {name} {address}\n"));
+    stdout.say(listening.chain([format!("admin {}\n", proxy.admin())]).collect::<String>());
     proxy.wait();
     tracing::info!("drained");
+    stdout.finish();
     Ok(())
 }
 

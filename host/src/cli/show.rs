@@ -6,14 +6,20 @@ use std::{
     time::Duration,
 };
 
+use super::logging;
+
 /// Writes a line to stdout. A reader that went away (`| head`) is no error of ours.
 pub(super) fn line(text: fmt::Arguments<'_>) {
     let _ = writeln!(io::stdout().lock(), "{text}");
 }
 
-/// Writes a line to stderr.
+/// Writes a line to stderr: behind what was logged, where there is a log.
 pub(super) fn warn_line(text: fmt::Arguments<'_>) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let line = format!("{text}\n");
+    match logging::lines() {
+        Some(log) => log.say(line),
+        None => drop(io::stderr().lock().write_all(line.as_bytes())),
+    }
 }
 
 /// `println!` that does not panic when the reader went away.

@@ -13,7 +13,7 @@ use tokio::{
 
 use witgate_core::config::Config;
 
-use super::{Failed, Outcome, show::warn_line};
+use super::{Failed, Outcome, logging, show::warn_line};
 use crate::{
     Proxy,
     admin::SocketFile,
@@ -63,6 +63,7 @@ async fn follow(drain: &Drain, left: &Left, mut terminate: Signal, mut interrupt
             if let Some(file) = left.get().and_then(Weak::upgrade) {
                 file.remove();
             }
+            logging::finish();
             process::exit(1);
         }
         asked = true;

@@ -36,6 +36,9 @@ metrics! {
     DRAINING: Gauge "witgate_draining", "1 from the start of a drain";
     WORKERS: Gauge "witgate_workers", "Worker threads";
 
+    LOG_LINES_DROPPED: Counter "witgate_log_lines_dropped_total",
+        "Lines of the log that were lost: stderr could not be written, or whoever reads it was too slow";
+
     REQUESTS: Counter "witgate_requests_total",
         "Requests that ended. {route: empty where none matched; code_class: 1xx to 5xx, or aborted by the client}";
     REQUEST_DURATION: Histogram "witgate_request_duration_seconds",

@@ -73,6 +73,7 @@ fn a_plugins_life_by_file_and_by_environment() {
         let json: serde_json::Value = serde_json::from_str(&json.stdout).expect("JSON");
         assert_eq!((&json["plugins"][0]["active"], &json["plugins"][0]["previous"]), (&1.into(), &2.into()), "{json}");
         check(&say(&["explain", "http://a.test/b"]), &["a.test/b", "250", "flip"]);
+        check(&say(&["explain", "http://u:p@a.test/b"]), &["GET a.test/b", "250"]);
         let asked = origin.seen().len();
         check(&say(&["plugin", "inspect", &first][..]).without_target(&room, &first), &["router", "sha256"]);
         assert_eq!(origin.seen().len(), asked, "no command sends traffic");

@@ -4,9 +4,11 @@
 mod commands;
 mod crash;
 mod demo;
+mod exhausted;
 #[path = "../../../tests/fixtures/mod.rs"]
 mod fixtures;
 mod hostile;
+mod log;
 mod memory;
 mod mended;
 mod process;

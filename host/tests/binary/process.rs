@@ -10,7 +10,7 @@ use std::{
     thread,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use tempfile::TempDir;
 use witgate_tests::{
     PATIENCE,
@@ -119,8 +119,13 @@ impl Room {
     /// Starts `witgate run` and returns at once. What it writes to stderr ends up in [`Room::log`].
     pub fn spawn(&self) -> Child {
         let log = File::options().create(true).append(true).open(self.path("stderr.log")).expect("a file for stderr");
+        self.spawn_to(Stdio::piped(), log.into())
+    }
+
+    /// Starts `witgate run` with these for its output and returns at once.
+    pub fn spawn_to(&self, stdout: Stdio, stderr: Stdio) -> Child {
         let mut command = self.command(&["run", "-c"]);
-        command.arg(self.config()).stdout(Stdio::piped()).stderr(log).spawn().expect("the binary starts")
+        command.arg(self.config()).stdout(stdout).stderr(stderr).spawn().expect("the binary starts")
     }
 
     /// Starts `witgate run` and waits until it serves.
@@ -219,6 +224,20 @@ pub struct Serving {
 }
 
 impl Serving {
+    /// A process whose first lines cannot be read: its log, in the room, says where it listens.
+    pub fn unheard(room: &Room, child: Child) -> Self {
+        let said = |what: &str| {
+            let log = room.log();
+            let line = log.lines().find(|line| line.contains(what))?;
+            Some(line.split_once("address=")?.1.split_whitespace().next()?.to_owned())
+        };
+        let (admin, web) = wait_for("the log to say where it listens", || {
+            Some((said("the admin API listens")?, said("listener=\"web\"")?.parse().ok()?))
+        });
+        let log = room.path("stderr.log");
+        Self { child, web: Some(web), admin, first_lines: Vec::new(), token: room.token(), log }
+    }
+
     pub fn web(&self) -> SocketAddr {
         self.web.expect("a listener named web")
     }
@@ -275,6 +294,26 @@ impl Serving {
     pub fn kill(mut self) {
         self.child.kill().expect("it is our child");
         self.child.wait().expect("it is our child");
+    }
+
+    /// Leaves it room for so many more file descriptors, and says how many it may have then.
+    pub fn limit_files(&self, more: usize) -> usize {
+        let numbers = fs::read_dir(self.files()).expect("it runs").flatten();
+        let highest = numbers.filter_map(|entry| entry.file_name().to_str()?.parse::<usize>().ok()).max();
+        let limit = highest.expect("it has some") + 1 + more;
+        let both = Some(limit as u64);
+        prlimit(Some(Pid::from_child(&self.child)), Resource::Nofile, Rlimit { current: both, maximum: both })
+            .expect("it is our child");
+        limit
+    }
+
+    /// How many file descriptors it has.
+    pub fn open_files(&self) -> usize {
+        fs::read_dir(self.files()).expect("it runs").count()
+    }
+
+    fn files(&self) -> PathBuf {
+        format!("/proc/{}/fd", self.child.id()).into()
     }
 
     /// Resident memory in KiB.
