@@ -15,12 +15,21 @@ use witgate_core::endpoint::Endpoint;
 
 pub use body::{BodyError, BodyFate, Fate, RequestBody};
 pub use connect::{ConnectError, connect};
+use h1::Room;
 pub use h1::{Connection, Error, Incoming, end_of_head};
 
 /// A worker's idle connections, by the endpoint's identity in memory. An entry keeps its endpoint alive, so that the
 /// identity cannot be taken by another one. Keys are the proxy's own: a fast hash will do.
 #[derive(Default)]
-pub struct Upstreams(RefCell<FxHashMap<usize, Pool>>);
+pub struct Upstreams {
+    pools: RefCell<FxHashMap<usize, Pool>>,
+    /// Buffers of connections that are idle now. The next request gets the one that was used last, which is in the
+    /// processor's cache, whichever of a thousand endpoints it goes to.
+    rooms: RefCell<Vec<Room>>,
+}
+
+/// Buffers that are kept without a use, at the most. As many as requests end before another begins, mostly.
+const ROOMS: usize = 16;
 
 struct Pool {
     endpoint: Arc<Endpoint>,
@@ -35,10 +44,11 @@ fn identity(endpoint: &Arc<Endpoint>) -> usize {
 impl Upstreams {
     /// The connection that was used last (the rest may then grow old and be closed), if an open one is idle.
     pub fn take(&self, endpoint: &Arc<Endpoint>) -> Option<Box<Connection>> {
-        let mut pools = self.0.borrow_mut();
+        let mut pools = self.pools.borrow_mut();
         let pool = pools.get_mut(&identity(endpoint))?;
-        while let Some(connection) = pool.idle.pop() {
+        while let Some(mut connection) = pool.idle.pop() {
             if connection.is_open() {
+                connection.move_in(self.rooms.borrow_mut().pop().unwrap_or_default());
                 return Some(connection);
             }
         }
@@ -46,8 +56,13 @@ impl Upstreams {
     }
 
     /// Takes a connection back that can carry another request.
-    pub fn give_back(&self, connection: Box<Connection>) {
-        let mut pools = self.0.borrow_mut();
+    pub fn give_back(&self, mut connection: Box<Connection>) {
+        let room = connection.move_out();
+        let mut rooms = self.rooms.borrow_mut();
+        if rooms.len() < ROOMS {
+            rooms.push(room);
+        }
+        let mut pools = self.pools.borrow_mut();
         let endpoint = connection.endpoint();
         let pool = pools
             .entry(identity(endpoint))
@@ -59,7 +74,7 @@ impl Upstreams {
 
     /// Closes what was idle for too long or was closed by the other side.
     pub fn reap(&self, now: Instant) {
-        self.0.borrow_mut().retain(|_, pool| {
+        self.pools.borrow_mut().retain(|_, pool| {
             let fresh = |c: &Connection| now.saturating_duration_since(c.idle_since()) < c.limits().idle_timeout;
             pool.idle.retain(|c| fresh(c) && c.is_open());
             !pool.idle.is_empty()
@@ -68,7 +83,7 @@ impl Upstreams {
 
     /// Closes the idle connections of endpoints that are no longer wanted.
     pub fn keep_only(&self, wanted: impl Fn(&Arc<Endpoint>) -> bool) {
-        self.0.borrow_mut().retain(|_, pool| wanted(&pool.endpoint));
+        self.pools.borrow_mut().retain(|_, pool| wanted(&pool.endpoint));
     }
 }
 

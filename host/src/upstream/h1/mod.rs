@@ -29,9 +29,6 @@ use send::{SendError, Sending};
 const READ: usize = 8 << 10;
 const READ_MAX: usize = 64 << 10;
 
-/// Room for lines that an idle connection keeps.
-const LINES_KEPT: usize = 2 << 10;
-
 /// An endpoint's answer that breaks the protocol, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -76,20 +73,30 @@ pub fn end_of_head(bytes: &[u8]) -> Option<usize> {
 /// A connection to one endpoint, ready to carry requests one after another.
 pub struct Connection {
     stream: TcpStream,
-    read: BytesMut,
-    /// How much is read at once.
-    size: usize,
-    lines: Vec<u8>,
+    room: Room,
     endpoint: Arc<Endpoint>,
     limits: config::Pool,
     idle_since: Instant,
 }
 
+/// What a connection needs while it carries a request.
+pub struct Room {
+    read: BytesMut,
+    /// How much is read at once.
+    size: usize,
+    lines: Vec<u8>,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { read: BytesMut::new(), size: READ, lines: Vec::new() }
+    }
+}
+
 impl Connection {
     /// A connection that was just made.
     pub fn new(stream: TcpStream, endpoint: Arc<Endpoint>, limits: config::Pool, now: Instant) -> Self {
-        let (read, lines) = (BytesMut::new(), Vec::new());
-        Self { stream, read, size: READ, lines, endpoint, limits, idle_since: now }
+        Self { stream, room: Room::default(), endpoint, limits, idle_since: now }
     }
 
     /// Where it leads.
@@ -125,7 +132,7 @@ impl Connection {
     ) -> Result<(response::Parts, Incoming), Failed> {
         let no_body = head.method == Method::HEAD;
         let empty = body.is_empty();
-        let mut sending = Sending::new(head, body, std::mem::take(&mut self.lines));
+        let mut sending = Sending::new(head, body, std::mem::take(&mut self.room.lines));
         let mut broken = None;
         let mut spent = 0;
         let found = std::future::poll_fn(|cx| {
@@ -143,7 +150,7 @@ impl Connection {
                     Ok(_) => {}
                     Err(error) => return Poll::Ready(Err(broken.take().unwrap_or(error).into())),
                 }
-                if let Some(found) = head::take(&mut self.read, &mut spent, no_body)? {
+                if let Some(found) = head::take(&mut self.room.read, &mut spent, no_body)? {
                     return Poll::Ready(Ok(found));
                 }
             }
@@ -153,7 +160,7 @@ impl Connection {
             Ok(found) => {
                 let keep_alive = found.keep_alive && broken.is_none();
                 let sending = if sending.is_done() {
-                    self.lines = sending.into_lines();
+                    self.room.lines = sending.into_lines();
                     None
                 } else {
                     broken.is_none().then(|| Box::new(sending))
@@ -162,7 +169,7 @@ impl Connection {
                 Ok((found.parts, Incoming { connection: self, decoder, sending, keep_alive }))
             }
             Err(error) => {
-                let silent = matches!(error, Error::Io(_) | Error::Closed) && spent == 0 && self.read.is_empty();
+                let silent = matches!(error, Error::Io(_) | Error::Closed) && spent == 0 && self.room.read.is_empty();
                 Err(Failed { error, untouched: silent && empty })
             }
         }
@@ -170,26 +177,26 @@ impl Connection {
 
     /// Reads once, behind what was read before.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.read.capacity() - self.read.len() < self.size / 2 {
-            self.read.reserve(self.size);
+        let Room { read, size, .. } = &mut self.room;
+        if read.capacity() - read.len() < *size / 2 {
+            read.reserve(*size);
         }
-        let room = self.read.capacity() - self.read.len();
-        let n = ready!(pin!(self.stream.read_buf(&mut self.read)).poll(cx))?;
-        if n == room {
-            self.size = (self.size * 2).min(READ_MAX);
+        let most = read.capacity() - read.len();
+        let n = ready!(pin!(self.stream.read_buf(read)).poll(cx))?;
+        if n == most {
+            *size = (*size * 2).min(READ_MAX);
         }
         Poll::Ready(Ok(n))
     }
 
-    /// Lets go of what only a large message needs.
-    fn rest(&mut self, now: Instant) {
-        self.idle_since = now;
-        if self.read.capacity() > READ * 2 {
-            self.read = BytesMut::new();
-        }
-        if self.lines.capacity() > LINES_KEPT {
-            self.lines = Vec::new();
-        }
+    /// Takes the room for a request.
+    pub fn move_in(&mut self, room: Room) {
+        self.room = room;
+    }
+
+    /// Leaves the room for another.
+    pub fn move_out(&mut self) -> Room {
+        std::mem::take(&mut self.room)
     }
 }
 
@@ -207,8 +214,8 @@ impl Incoming {
     /// one, since whoever drips that would make the next one wait, and not where more was read than the response.
     pub fn into_idle(self, now: Instant) -> Option<Box<Connection>> {
         let reusable = self.keep_alive && self.decoder.is_done() && self.sending.is_none();
-        let mut connection = (reusable && self.connection.read.is_empty()).then_some(self.connection)?;
-        connection.rest(now);
+        let mut connection = (reusable && self.connection.room.read.is_empty()).then_some(self.connection)?;
+        connection.idle_since = now;
         Some(connection)
     }
 
@@ -232,7 +239,7 @@ impl Incoming {
             }
         }
         loop {
-            match self.decoder.next(&mut self.connection.read) {
+            match self.decoder.next(&mut self.connection.room.read) {
                 Ok(Decoded::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
                 Ok(Decoded::Trailers(trailers)) => return Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
                 Ok(Decoded::End) => return Poll::Ready(None),
@@ -256,8 +263,8 @@ impl Incoming {
 
     /// All of the body, where it was read with the head and has no trailers.
     pub fn read_whole(&mut self) -> Option<Bytes> {
-        let here = self.sending.is_none() && self.decoder.left()? <= self.connection.read.len() as u64;
-        match here.then(|| self.decoder.next(&mut self.connection.read))? {
+        let here = self.sending.is_none() && self.decoder.left()? <= self.connection.room.read.len() as u64;
+        match here.then(|| self.decoder.next(&mut self.connection.room.read))? {
             Ok(Decoded::Data(data)) => Some(data),
             Ok(Decoded::End) => Some(Bytes::new()),
             _ => None,
