@@ -6,7 +6,7 @@ use std::{
     future::Future,
     pin::{Pin, pin},
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -18,7 +18,10 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use tokio::{io::AsyncReadExt, net::TcpStream};
+use tokio::{
+    io::{AsyncRead, ReadBuf},
+    net::TcpStream,
+};
 
 use super::io::Io;
 use crate::{
@@ -38,16 +41,13 @@ const MAX_STREAMS: u32 = 256;
 /// HTTP/2 resets that may be pending before the connection is closed: what "rapid reset" (CVE-2023-44487) abuses.
 const MAX_PENDING_RESETS: usize = 64;
 
-/// How much is read at once before the protocol is known.
-const FIRST_READ: usize = 4096;
-
 /// Serves one connection to its end.
 pub async fn serve(worker: &Rc<Worker>, conn: &Rc<Conn>, mut stream: TcpStream) {
     // Small responses must not wait for the acknowledgement of the one before.
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    let Some((prefix, http2)) = begun(conn, &mut stream).await else { return };
+    let Some((prefix, http2)) = begun(worker, conn, &mut stream).await else { return };
     let limits = worker.live.load().config.listeners.get(conn.listener).map(|l| l.limits.clone()).unwrap_or_default();
     let refused = {
         let worker = Rc::clone(worker);
@@ -83,8 +83,8 @@ pub async fn serve(worker: &Rc<Worker>, conn: &Rc<Conn>, mut stream: TcpStream) 
 const FIRST_BYTES_IN_A_DRAIN: Duration = Duration::from_secs(1);
 
 /// The first bytes, and whether they are HTTP/2's. None where the client went away first, or was silent for too long.
-async fn begun(conn: &Conn, stream: &mut TcpStream) -> Option<(Bytes, bool)> {
-    let mut first = pin!(first_bytes(stream));
+async fn begun(worker: &Worker, conn: &Conn, stream: &mut TcpStream) -> Option<(Bytes, bool)> {
+    let mut first = pin!(first_bytes(worker, stream));
     if let Some(found) = (Interruptible { conn, inner: first.as_mut() }).await {
         return found;
     }
@@ -95,20 +95,26 @@ async fn begun(conn: &Conn, stream: &mut TcpStream) -> Option<(Bytes, bool)> {
 }
 
 /// Reads until the protocol is clear. None where the client went away first.
-async fn first_bytes(stream: &mut TcpStream) -> Option<(Bytes, bool)> {
-    // An idle connection costs no buffer until its first byte comes.
-    stream.readable().await.ok()?;
-    let mut buffer = BytesMut::with_capacity(FIRST_READ);
+async fn first_bytes(worker: &Worker, stream: &mut TcpStream) -> Option<(Bytes, bool)> {
+    let mut first = BytesMut::new();
     loop {
-        if stream.read_buf(&mut buffer).await.ok()? == 0 {
+        let read = std::future::poll_fn(|cx| {
+            // Into the worker's own buffer: a connection that says nothing has none, and most heads are short.
+            let mut scratch = worker.scratch.borrow_mut();
+            let mut read = ReadBuf::new(&mut scratch[..]);
+            ready!(Pin::new(&mut *stream).poll_read(cx, &mut read))?;
+            first.extend_from_slice(read.filled());
+            Poll::Ready(std::io::Result::Ok(read.filled().len()))
+        });
+        if read.await.ok()? == 0 {
             return None;
         }
-        let compared = buffer.len().min(PREFACE.len());
-        if buffer[..compared] != PREFACE[..compared] {
-            return Some((buffer.freeze(), false));
+        let compared = first.len().min(PREFACE.len());
+        if first[..compared] != PREFACE[..compared] {
+            return Some((first.freeze(), false));
         }
         if compared == PREFACE.len() {
-            return Some((buffer.freeze(), true));
+            return Some((first.freeze(), true));
         }
     }
 }

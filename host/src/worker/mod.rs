@@ -44,8 +44,13 @@ pub struct Worker {
     pub telemetry: Arc<Telemetry>,
     /// The way down.
     pub drain: Drain,
+    /// What is read of a connection before its protocol is known. Borrowed for the time of one read only.
+    pub scratch: RefCell<Box<[u8; FIRST_READ]>>,
     random: Cell<u64>,
 }
+
+/// How much is read at once before the protocol is known.
+const FIRST_READ: usize = 4096;
 
 impl Worker {
     /// A worker that is about to serve; `seed` must differ between workers.
@@ -59,6 +64,7 @@ impl Worker {
             deadlines: Rc::new(Deadlines::default()),
             telemetry,
             drain,
+            scratch: RefCell::new(Box::new([0; FIRST_READ])),
             random: Cell::new(seed | 1),
         })
     }
