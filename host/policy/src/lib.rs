@@ -13,6 +13,7 @@
 mod admission;
 mod artifact;
 mod bindings;
+mod bounds;
 mod breaker;
 mod call;
 mod canonical;
