@@ -26,6 +26,7 @@ mod instances;
 mod keeper;
 mod log;
 mod plugin;
+mod regular;
 mod stats;
 mod store;
 mod wasi;

@@ -3,14 +3,15 @@
 //! what may never come, as a pipe does, nor read what has no end, as a device.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io::{self, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
 use super::{State, StoreError};
 use crate::engine::hex;
+use crate::regular::read;
 
 pub(super) const STATE: &str = "state.json";
 /// The state before the last change, for the case that a disk breaks the present one.
@@ -126,22 +127,6 @@ fn parse(bytes: &[u8]) -> Result<Read, String> {
         return Err("its versions are none that this store wrote".to_owned());
     }
     Ok(Read { state, sealed: is_sealed })
-}
-
-/// All of a regular file that is not larger than `most` bytes.
-fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    // To open a pipe waits for who writes to it, unless it is told not to wait. A file is not touched by that.
-    let no_wait = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    let file = File::options().read(true).custom_flags(no_wait).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is no regular file"));
-    }
-    let mut bytes = Vec::new();
-    file.take(most + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > most {
-        return Err(io::Error::other(format!("it is larger than {most} bytes")));
-    }
-    Ok(bytes)
 }
 
 /// A version's bytes, if they are what the name says.
