@@ -42,7 +42,7 @@ pub(crate) fn examine(
         let (asked, ceiling) = (budget.memory >> 20, engine.memory_ceiling >> 20);
         return Err(configure(format!("its memory budget of {asked} MiB is over the ceiling of {ceiling} MiB")));
     }
-    let caller = |time| Caller { engine, code, budget: time, begun: None };
+    let caller = |time| Caller { engine, code, budget: time, begun: None, watched: false };
     let mut instance = caller(START).start(log, budget.memory).map_err(|e| configure(start_failed(&e, settings)))?;
     let fields = caller(CONFIGURE)
         .configure(&mut instance, &settings.config)

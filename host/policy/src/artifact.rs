@@ -20,10 +20,12 @@ use wit_component::ComponentEncoder;
 
 use crate::compiled::Compiled;
 use crate::engine::hex;
-use crate::{Refused, Stage};
+use crate::{Refused, Stage, regular};
 
 /// Files that the cache keeps; the oldest go first. An artefact is about four times its module.
 const CACHED: usize = 64;
+/// Bytes of an artefact. CPython's has 34 MB; a module of the largest upload is mostly data, which is kept as it is.
+const ARTEFACT: u64 = 2 << 30;
 const MAGIC: &[u8; 8] = b"witgate2";
 const TAG: usize = 32;
 const KEY: usize = 32;
@@ -144,7 +146,7 @@ impl Cache {
     #[expect(unsafe_code, reason = "loading machine code is the point of the cache; the argument is below")]
     pub(crate) fn load(&self, engine: &wasmtime::Engine, sha256: &[u8; 32]) -> Option<Compiled> {
         let path = self.path(sha256);
-        let file = fs::read(&path).ok()?;
+        let file = regular::read(&path, ARTEFACT).ok()?;
         let authentic = file.split_at_checked(MAGIC.len() + TAG).filter(|(head, code)| {
             let (magic, tag) = head.split_at(MAGIC.len());
             magic == MAGIC && self.mac(sha256, code).verify_slice(tag).is_ok()

@@ -204,7 +204,7 @@ impl Plugin {
             return Err(self.no_call(shard, question, Failure::Quarantined));
         }
         let begun = Instant::now();
-        let mut caller = self.caller();
+        let mut caller = Caller { watched: self.watched(now), ..self.caller() };
         let mut instance = match ready {
             Some(instance) => {
                 caller.begun = Some(begun);
@@ -220,8 +220,9 @@ impl Plugin {
             let subject = Subject { caller, values: &values };
             with_head(&mut instance, head, |instance| call(&subject, instance))
         };
-        self.stats.called(shard, question, begun.elapsed(), instance.store.data().limits.used());
-        match result {
+        let (ended, state) = (Instant::now(), instance.store.data());
+        self.stats.called(shard, question, ended.saturating_duration_since(begun), state.limits.used());
+        match result.and_then(|answer| self.in_time(&state.deadline, ended, now).map(|()| answer)) {
             Ok(answer) => {
                 on.trial(slot, admission == Admission::Trial);
                 if self.settings.isolation == Isolation::Worker {

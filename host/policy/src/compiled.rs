@@ -8,6 +8,7 @@ use wasmtime::{Engine, Module};
 
 use crate::artifact::{guarded, wrap};
 use crate::bindings::Indices;
+use crate::bounds;
 use crate::direct::{self, Symbols};
 use crate::guest::State;
 use crate::inspect::{Inspected, inspect};
@@ -50,8 +51,9 @@ pub(crate) fn compile(
         let hollow = hollow(bytes).map_err(|e| damaged(&e))?;
         let wrapped = wrap(&hollow)?;
         progress(Stage::Compile);
+        bounds::check("module", bytes)?;
         let compiled = guarded(Stage::Compile, || Module::from_binary(engine, bytes))?;
-        let module = compiled.map_err(|e| invalid("module", &e))?;
+        let module = compiled.map_err(|e| invalid("module", &format!("{e:#}")))?;
         let component = component(engine, &wrapped)?;
         let types = inspect(engine, linker, &component)?;
         if types.exports == symbols.exports() && utf8(&wrapped).map_err(|e| damaged(&e))? {
@@ -60,6 +62,7 @@ pub(crate) fn compile(
     }
     let wrapped = wrap(bytes)?;
     progress(Stage::Compile);
+    bounds::check("component", &wrapped)?;
     component(engine, &wrapped).map(Compiled::Component)
 }
 
@@ -88,11 +91,12 @@ pub(crate) fn link(
 }
 
 fn component(engine: &Engine, wrapped: &[u8]) -> Result<Component, Refused> {
-    guarded(Stage::Compile, || Component::from_binary(engine, wrapped))?.map_err(|e| invalid("component", &e))
+    guarded(Stage::Compile, || Component::from_binary(engine, wrapped))?
+        .map_err(|e| invalid("component", &format!("{e:#}")))
 }
 
-fn invalid(what: &str, error: &wasmtime::Error) -> Refused {
-    Refused::new(Stage::Compile, format!("the {what} is not valid, or beyond what this host runs: {error:#}"))
+pub(crate) fn invalid(what: &str, error: &dyn std::fmt::Display) -> Refused {
+    Refused::new(Stage::Compile, format!("the {what} is not valid, or beyond what this host runs: {error}"))
 }
 
 fn damaged(error: &BinaryReaderError) -> Refused {

@@ -42,7 +42,7 @@ impl State {
             clusters: None,
             offering: false,
             limits: Limits::new(memory),
-            deadline: Deadline::new(Instant::now(), Duration::MAX),
+            deadline: Deadline::new(Instant::now(), Duration::MAX, false),
             log: Arc::clone(log),
             random: seed,
             wasi: None,
@@ -146,19 +146,54 @@ impl ResourceLimiter for Limits {
 /// for a quarter of the budget since the first of them. An endless loop is cut within two ticks or one tick after the
 /// budget, whichever is later, where the core is free. One instruction is never cut: the longest, a fill of the whole
 /// memory budget, takes 1 ms for each MiB where the pages are new (measured on a virtual machine).
+///
+/// A call that ends by itself is late by the wall clock, which is read then anyway, and has overrun where the thread had
+/// the core for too long: for a quarter of the budget since the first tick that it saw, as above, or for the whole budget
+/// since its begin. The CPU time at the begin is known only of calls that are watched, as other calls shall not pay for
+/// a system call: the first late call of which nothing is known is believed to have been kept from its core, and has
+/// the plugin's calls watched for a while.
 pub(crate) struct Deadline {
     begun: Instant,
     budget: Duration,
+    /// The thread's CPU time when the call began; none where the call is not watched.
+    at_start: Option<Duration>,
     /// The thread's CPU time at the first tick.
     first_look: Option<Duration>,
     /// Set when the deadline ended the call.
     pub(crate) overrun: bool,
 }
 
+/// How a call ended that ended by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// Within its budget.
+    InTime,
+    /// After it, because its thread had no core.
+    Late,
+    /// After it, and nothing says why.
+    Suspect,
+    /// After it, having had the core for too long.
+    Overrun,
+}
+
 impl Deadline {
     /// A deadline for a call of at most `budget` that begins now. The store's epoch deadline is the next tick.
-    pub(crate) fn new(begun: Instant, budget: Duration) -> Self {
-        Self { begun, budget, first_look: None, overrun: false }
+    pub(crate) fn new(begun: Instant, budget: Duration, watched: bool) -> Self {
+        Self { begun, budget, at_start: watched.then(thread_time), first_look: None, overrun: false }
+    }
+
+    /// What to think of a call that ended by itself. Reads a clock only where it is late.
+    pub(crate) fn ended(&self, at: Instant) -> Ended {
+        if at.saturating_duration_since(self.begun) <= self.budget {
+            return Ended::InTime;
+        }
+        let worked = |since: Duration| thread_time().saturating_sub(since);
+        match (self.at_start, self.first_look) {
+            (Some(start), _) if worked(start) > self.budget => Ended::Overrun,
+            (Some(_), _) => Ended::Late,
+            (None, Some(first)) if worked(first) > self.budget / 4 => Ended::Overrun,
+            (None, _) => Ended::Suspect,
+        }
     }
 
     /// Called at each tick that the call sees. Where the call goes on, `ticker` must go on for it.

@@ -17,7 +17,7 @@ use crate::bindings::{Manifest, Questions};
 use crate::compiled::Callee;
 use crate::direct;
 use crate::engine::{Code, Engine};
-use crate::guest::{self, Deadline, State};
+use crate::guest::{self, Deadline, Ended, State};
 use crate::log::Log;
 use crate::plugin::Plugin;
 use crate::{Failure, engine};
@@ -48,6 +48,8 @@ pub(crate) struct Caller<'a> {
     pub(crate) budget: Duration,
     /// When the call began, where a clock was read just now: a second reading would cost 5 % of the call.
     pub(crate) begun: Option<Instant>,
+    /// Whether the thread's CPU clock is read when the call begins.
+    pub(crate) watched: bool,
 }
 
 impl Caller<'_> {
@@ -58,7 +60,8 @@ impl Caller<'_> {
         let ticker = Arc::clone(&self.engine.ticker);
         store.epoch_deadline_callback(move |mut cx| Ok(cx.data_mut().deadline.reached(&ticker)));
         store.set_hostcall_fuel(ANSWER);
-        self.arm(&mut store, Instant::now());
+        // Not the hot path, so that there is no doubt about a start or a `configure` that was late.
+        Self { watched: true, ..*self }.arm(&mut store, Instant::now());
         let guest = match &self.code.callee {
             Callee::Core(pre) => pre.instantiate(&mut store).map(Guest::Core),
             Callee::Component { pre, indices, may_wait } => {
@@ -72,20 +75,22 @@ impl Caller<'_> {
             }
         };
         match guest {
-            Ok(guest) => Ok(Instance { store, guest }),
+            Ok(guest) => in_time(&store).map(|()| Instance { store, guest }),
             Err(error) => Err(failure(&error, store.data())),
         }
     }
 
     /// `lifecycle.configure`. The inner error is the plugin's own.
     pub(crate) fn configure(&self, on: &mut Instance, config: &str) -> Result<Result<Manifest, String>, Failure> {
-        match &on.guest {
-            Guest::Core(guest) => self.direct(&mut on.store, |store| guest.configure(store, config)),
+        let caller = Self { watched: true, ..*self };
+        let answer = match &on.guest {
+            Guest::Core(guest) => caller.direct(&mut on.store, |store| guest.configure(store, config)),
             Guest::Component(questions) => {
                 let func = questions.lifecycle.func_configure();
-                self.call(&mut on.store, func, (config,)).map(|(answer,)| answer)
+                caller.call(&mut on.store, func, (config,)).map(|(answer,)| answer)
             }
-        }
+        }?;
+        in_time(&on.store).map(|()| answer)
     }
 
     /// One call of a core module within the budget. After an error the store must not be used again.
@@ -118,8 +123,16 @@ impl Caller<'_> {
         self.engine.ticker.cover(now, self.budget);
         let state = store.data_mut();
         state.limits.refused = false;
-        state.deadline = Deadline::new(now, self.budget);
+        state.deadline = Deadline::new(now, self.budget, self.watched);
         store.set_epoch_deadline(1); // The next tick, at which the deadline is looked at.
+    }
+}
+
+/// Whether a watched call that ended by itself kept to its budget.
+fn in_time(store: &Store<State>) -> Result<(), Failure> {
+    match store.data().deadline.ended(Instant::now()) {
+        Ended::Overrun => Err(Failure::Overrun),
+        Ended::InTime | Ended::Late | Ended::Suspect => Ok(()),
     }
 }
 

@@ -13,6 +13,7 @@
 mod admission;
 mod artifact;
 mod bindings;
+mod bounds;
 mod breaker;
 mod call;
 mod canonical;
@@ -25,6 +26,7 @@ mod instances;
 mod keeper;
 mod log;
 mod plugin;
+mod regular;
 mod stats;
 mod store;
 mod wasi;

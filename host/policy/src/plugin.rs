@@ -13,6 +13,7 @@ use witgate_core::rollout::CircuitState;
 use crate::admission;
 use crate::breaker::Breaker;
 use crate::engine::{self, Code, Engine};
+use crate::guest::{Deadline, Ended};
 use crate::instances::{Caller, Instance};
 use crate::log::Log;
 use crate::stats::Stats;
@@ -74,6 +75,8 @@ pub struct Plugin {
     made_at: Instant,
     /// Nanosecond since `made_at` before which no refill is asked for: what cannot start must not keep the keeper busy.
     refill_after: AtomicU64,
+    /// Nanosecond since `made_at` until which calls are watched; 0 where none was late.
+    watched_until: AtomicU64,
 }
 
 impl Plugin {
@@ -105,6 +108,7 @@ impl Plugin {
             refill_failures: AtomicU32::new(0),
             made_at: Instant::now(),
             refill_after: AtomicU64::new(0),
+            watched_until: AtomicU64::new(0),
             settings,
         });
         if plugin.settings.isolation == Isolation::Worker {
@@ -163,7 +167,13 @@ impl Plugin {
     }
 
     pub(crate) fn caller(&self) -> Caller<'_> {
-        Caller { engine: &self.engine, code: &self.code, budget: self.settings.budget.time, begun: None }
+        Caller {
+            engine: &self.engine,
+            code: &self.code,
+            budget: self.settings.budget.time,
+            begun: None,
+            watched: false,
+        }
     }
 
     /// A spare; asks for another where there is none.
@@ -211,6 +221,23 @@ impl Plugin {
         self.refill_after.store(self.age(now).saturating_add(engine::nanos(wait)), Ordering::Relaxed);
         self.log.failure("no instance could be made", failure);
         self.breaker.failed(now);
+    }
+
+    /// Whether the CPU clock is read at the begin of calls made now.
+    pub(crate) fn watched(&self, now: Instant) -> bool {
+        let until = self.watched_until.load(Ordering::Relaxed);
+        until != 0 && self.age(now) < until
+    }
+
+    /// What to think of a call that gave an answer. One that was late has those after it watched for as long as the
+    /// circuit remembers failures.
+    pub(crate) fn in_time(&self, deadline: &Deadline, ended: Instant, now: Instant) -> Result<(), Failure> {
+        let ended = deadline.ended(ended);
+        if ended != Ended::InTime {
+            let until = self.age(now).saturating_add(engine::nanos(self.settings.quarantine.window));
+            self.watched_until.fetch_max(until, Ordering::Relaxed);
+        }
+        if ended == Ended::Overrun { Err(Failure::Overrun) } else { Ok(()) }
     }
 
     fn age(&self, now: Instant) -> u64 {

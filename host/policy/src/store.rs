@@ -5,7 +5,7 @@
 mod disk;
 mod recover;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -27,13 +27,15 @@ const NAME: usize = 64;
 /// ```text
 /// lock                          held while a process runs
 /// plugins/<name>/<sha256>.wasm  a version's bytes as they were given
-/// plugins/<name>/state.json     versions, which is active; replaced by rename, never written in place
+/// plugins/<name>/state.json     versions, which is active, and a checksum; replaced by rename, never written in place
 /// ```
 #[derive(Debug)]
 pub struct Store {
     plugins: PathBuf,
     notes: Vec<String>,
     states: Mutex<BTreeMap<String, State>>,
+    /// Plugins that are there and could not be read. An upload to one would begin anew at 1 over what is there.
+    unusable: BTreeSet<String>,
     /// Held until the store is dropped or the process ends, however it ends.
     _lock: File,
 }
@@ -161,9 +163,8 @@ impl Store {
         disk::make_dir(dir)?;
         let lock = lock(dir)?;
         disk::make_dir(&plugins)?;
-        let mut notes = Vec::new();
-        let states = recover::recover(&plugins, &mut notes)?;
-        Ok(Self { plugins, notes, states: Mutex::new(states), _lock: lock })
+        let recover::Found { states, unusable, notes } = recover::recover(&plugins)?;
+        Ok(Self { plugins, notes, unusable, states: Mutex::new(states), _lock: lock })
     }
 
     /// What had to be mended when the store was opened, as sentences for the log.
@@ -191,6 +192,10 @@ impl Store {
         let mut states = self.lock();
         let mut state = states.get(name).cloned().unwrap_or_default();
         let dir = self.plugins.join(name);
+        if self.unusable.contains(name) {
+            let source = io::Error::other("its state could not be read at the start; mend it and start again");
+            return Err(StoreError::Io { path: dir, source });
+        }
         let path = disk::wasm_path(&dir, &sha256);
         if let Some(known) = state.versions.iter().find(|v| v.sha256 == sha256) {
             let version = known.version;
@@ -199,9 +204,12 @@ impl Store {
             }
             return Ok(Put { version, sha256, existed: true });
         }
+        let version = state.last.checked_add(1).ok_or_else(|| StoreError::Io {
+            path: dir.clone(),
+            source: io::Error::other("all version numbers are used up"),
+        })?;
         disk::make_dir(&dir)?;
         disk::replace(&path, bytes)?;
-        let version = state.last + 1;
         let (size, stored_at) = (bytes.len() as u64, unix_now());
         state.last = version;
         state.versions.push(VersionInfo { version, sha256: sha256.clone(), size, stored_at });
@@ -217,7 +225,7 @@ impl Store {
     pub fn number(&self, name: &str, sha256: &str) -> u32 {
         let states = self.lock();
         let Some(state) = states.get(name) else { return 1 };
-        state.versions.iter().find(|v| v.sha256 == sha256).map_or(state.last + 1, |v| v.version)
+        state.versions.iter().find(|v| v.sha256 == sha256).map_or(state.last.saturating_add(1), |v| v.version)
     }
 
     /// Makes a version the active one. On disk when this returns.

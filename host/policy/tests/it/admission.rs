@@ -183,6 +183,15 @@ fn what_wants_too_much_memory() {
 }
 
 #[test]
+fn what_would_take_too_long_to_compile() {
+    let greedy = format!("(local {}) (unreachable)", "i64 ".repeat(1000)).leak();
+    let fixture = Fixture::new(&["splitter"]).always("split", greedy);
+    let says = "has 1005 locals and parameters; the limit is 1000, as compiling it would take too long";
+    check(&fixture.build(), Stage::Compile, says);
+    check(&fixture.component(), Stage::Compile, &format!("of core module 0 {says}"));
+}
+
+#[test]
 fn what_goes_wrong_in_configure() {
     let configure = |body| Fixture::new(&["splitter"]).always("configure", body).build();
     check(&configure(f::REFUSE), Stage::Configure, "configure refuses its configuration: no");

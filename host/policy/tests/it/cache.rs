@@ -87,6 +87,19 @@ fn unfinished_artefacts_of_killed_processes_are_removed() {
 }
 
 #[test]
+fn an_artefact_that_is_no_file_is_not_waited_for() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let module = Fixture::new(&["splitter"]).build();
+    assert!(load(dir.path(), &module));
+    let path = artefact(dir.path());
+    fs::remove_file(&path).expect("removable");
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).expect("a pipe");
+    assert!(load(dir.path(), &module), "compiled");
+    assert!(!load(dir.path(), &module), "and kept in its place");
+}
+
+#[test]
 fn a_cache_that_cannot_be_written_costs_only_time() {
     let dir = tempfile::tempdir().expect("a directory");
     fs::write(dir.path().join("cache"), b"a file where the directory should be").expect("writable");

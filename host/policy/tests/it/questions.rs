@@ -123,6 +123,69 @@ fn a_loop_is_cut_near_its_budget() {
     }
 }
 
+/// Fills 64 MiB, which is one instruction: nothing cuts it, and it takes many times a budget of 1 ms.
+const FILL: &str = "(memory.fill (i32.const 65536) (i32.const 1) (i32.const 0x4000000))";
+
+#[test]
+fn a_call_that_ends_by_itself_after_its_budget_is_an_overrun() {
+    let engine = engine();
+    let budget = Budget { time: Duration::from_millis(1), memory: 128 << 20 };
+    for isolation in [Isolation::Worker, Isolation::Request] {
+        let module = Fixture::new(&["splitter"]).pages(1025).live("split", FILL).build();
+        let settings = Settings { isolation, budget, ..Settings::default() };
+        let plugin = admit(&engine, &module, settings).unwrap_or_else(|e| panic!("{e}"));
+        let (mut on, now) = (Instances::new(), Instant::now());
+        let mut outcomes = Vec::new();
+        while outcomes.last() != Some(&Err(Failure::Quarantined)) && outcomes.len() < 20 {
+            until("a spare", || isolation == Isolation::Request || plugin.spares() + on.held() > 0);
+            outcomes.push(ask(&plugin, &mut on, Question::Splitter, now));
+        }
+        // Of the first nothing need be known. Five failures are a quarantine.
+        let overruns = outcomes.iter().filter(|o| **o == Err(Failure::Overrun)).count();
+        let answers = outcomes.iter().filter(|o| o.is_ok()).count();
+        assert!(overruns == 5 && answers <= 1, "{isolation:?}: {outcomes:?}");
+        assert_eq!(plugin.stats().question(Question::Splitter).fallbacks[Failure::Overrun.kind()], 5);
+    }
+}
+
+#[test]
+fn a_call_that_was_kept_from_its_core_is_none() {
+    let engine = engine();
+    let module = Fixture::new(&["splitter"]).with_host().live("split", f::LOG).build();
+    let settings =
+        Settings { budget: Budget { time: Duration::from_millis(1), ..Budget::default() }, ..Settings::default() };
+    let plugin = admit(&engine, &module, settings).expect("admitted");
+    let (mut on, now) = (Instances::new(), Instant::now());
+    // As far as the clocks can tell, a thread that sleeps in the host is one that another thread keeps from its core.
+    let slow = tracing_subscriber::fmt().with_writer(|| {
+        std::thread::sleep(Duration::from_millis(10));
+        std::io::sink()
+    });
+    tracing::subscriber::with_default(slow.finish(), || {
+        for _ in 0..20 {
+            assert_eq!(ask(&plugin, &mut on, Question::Splitter, now), Ok("Some(0)".to_owned()));
+        }
+    });
+    let stats = plugin.stats().question(Question::Splitter);
+    assert!(stats.quantile(0.25) > Duration::from_millis(8) && stats.all_fallbacks() == 0, "{stats:?}");
+}
+
+#[test]
+fn a_start_and_a_configure_that_end_by_themselves_after_their_budget_are_refused() {
+    let engine = engine();
+    let budget = Budget { time: Duration::from_millis(1), memory: 128 << 20 };
+    let module = Fixture::new(&["splitter"]).pages(1025);
+    let configure = format!(
+        "{FILL} (i64.store (i32.const 2048) (i64.const 0)) (i64.store (i32.const 2056) (i64.const 0)) (i32.const 2048)"
+    )
+    .leak();
+    for module in [module.clone().start(FILL), module.always("configure", configure)] {
+        let settings = Settings { isolation: Isolation::Request, budget, ..Settings::default() };
+        let refused = admit(&engine, &module.build(), settings).expect_err("too slow for each call");
+        assert!(refused.reason.contains("did not end within 1ms"), "{refused}");
+    }
+}
+
 #[test]
 fn waiting_is_a_failure_on_any_thread() {
     let engine = engine();

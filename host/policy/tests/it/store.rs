@@ -199,15 +199,159 @@ fn what_a_bad_disk_leaves() {
 }
 
 #[test]
-fn an_upload_that_was_never_acknowledged_is_gone() {
+fn a_state_that_is_no_file_is_never_waited_for() {
+    let fifo = |path: &Path| {
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).expect("a pipe");
+    };
+    let zero = |path: &Path| std::os::unix::fs::symlink("/dev/zero", path).expect("a link");
+    let large = |path: &Path| fs::write(path, vec![b' '; 2 << 20]).expect("written");
+    let dir = |path: &Path| {
+        fs::create_dir(path).expect("made");
+        fs::write(path.join("file"), b"").expect("written");
+    };
+    type Make = fn(&Path);
+    let kinds: [(Make, &str); 4] =
+        [(fifo, "no regular file"), (zero, "no regular file"), (dir, "no regular file"), (large, "larger than")];
+    for (make, says) in kinds {
+        let replaced = |files: &'static [&'static str]| {
+            move |dir: &Path| {
+                for file in files {
+                    let _ = fs::remove_file(dir.join(file));
+                    make(&dir.join(file));
+                }
+            }
+        };
+        mended(replaced(&["state.json"]), (Some(2), Some(1)), says);
+        mended(replaced(&["state.json", "state.json.before"]), (None, None), "3 versions found, none active");
+        mended(replaced(&["state.json.before", "state.json.damaged", "state.json.tmp"]), (Some(3), Some(2)), "");
+        let three: &'static str = format!("{}.wasm", sha("three")).leak();
+        mended(replaced(vec![three].leak()), (Some(2), None), "version 3 are lost or cut short");
+    }
+}
+
+#[test]
+fn a_state_that_is_lost_loses_no_version() {
+    let both = |dir: &Path| {
+        ["state.json", "state.json.before"].iter().for_each(|f| fs::remove_file(dir.join(f)).expect("removed"));
+    };
+    // A version that was stored last is not in the state before.
     let dir = tempfile::tempdir().expect("a directory");
     three(dir.path());
-    let half = dir_of(dir.path(), "half");
-    fs::create_dir(&half).expect("made");
-    fs::write(half.join(format!("{}.wasm", sha("x"))), b"x").expect("written");
+    open(dir.path()).put("a", b"four").expect("stored");
+    fs::write(dir_of(dir.path(), "a").join("state.json"), b"?").expect("written");
     let store = open(dir.path());
-    assert!(store.plugin("half").is_none() && !half.exists());
-    assert!(store.notes()[0].contains("had not ended"), "{:?}", store.notes());
+    assert_eq!((active(&store, "a"), store.bytes("a", 4).expect("kept")), ((Some(3), Some(2)), b"four".to_vec()));
+    assert!(store.notes()[0].contains("the state before the last change is used"), "{:?}", store.notes());
+    mended(both, (None, None), "state.json is lost (No such file or directory (os error 2)); 3 versions found");
+}
+
+#[test]
+fn a_state_with_another_checksum_is_damaged() {
+    let change = |from: &'static str, to: &'static str| {
+        move |dir: &Path| {
+            let path = dir.join("state.json");
+            let text = fs::read_to_string(&path).expect("readable");
+            assert!(text.contains(from), "{text}");
+            fs::write(&path, text.replace(from, to)).expect("written");
+        }
+    };
+    for (from, to) in [
+        ("\"active\": 3", "\"active\": 1"),
+        ("\"last\": 3", "\"last\": 4294967295"),
+        ("\"version\": 2", "\"version\": 9"),
+        ("\"checksum\": \"", "\"checksum\": \"0"),
+        ("\n}\n", "\n}"),
+    ] {
+        mended(change(from, to), (Some(2), Some(1)), "is damaged (its checksum is another); the state before");
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    three(dir.path());
+    let text = fs::read(dir_of(dir.path(), "a").join("state.json")).expect("readable");
+    let json: serde_json::Value = serde_json::from_slice(&text).expect("JSON still, for whoever looks");
+    assert_eq!((&json["state"]["active"], json["checksum"].as_str().map(str::len)), (&3.into(), Some(64)));
+}
+
+/// A state as it was written before there were checksums: versions 1 to 3 as of [`three`], 3 active and 2 before it.
+fn of_the_first_form(dir: &Path, last: u32, versions: [u32; 3]) {
+    let version = |(version, bytes): (u32, &str)| {
+        format!(
+            "{{\"version\": {version}, \"sha256\": \"{}\", \"size\": {}, \"stored_at\": 1}}",
+            sha(bytes),
+            bytes.len()
+        )
+    };
+    let versions: Vec<_> = versions.into_iter().zip(["one", "two", "three"]).map(version).collect();
+    let (versions, rest) = (versions.join(", "), "\"active\": 3, \"previous\": 2, \"from_file\": null");
+    let text = format!("{{\"versions\": [{versions}], \"last\": {last}, {rest}}}");
+    fs::write(dir.join("state.json"), text).expect("written");
+}
+
+#[test]
+fn a_state_of_the_first_form_is_taken_and_rewritten() {
+    mended(|dir| of_the_first_form(dir, 3, [1, 2, 3]), (Some(3), Some(2)), "");
+    let dir = tempfile::tempdir().expect("a directory");
+    three(dir.path());
+    of_the_first_form(&dir_of(dir.path(), "a"), 7, [1, 2, 3]);
+    assert!(open(dir.path()).notes().is_empty());
+    let text = fs::read_to_string(dir_of(dir.path(), "a").join("state.json")).expect("readable");
+    assert!(text.contains("checksum") && text.contains("\"last\": 7"), "{text}");
+    // What no store wrote is not taken from it.
+    let strange = "its versions are none that this store wrote";
+    mended(|dir| of_the_first_form(dir, 3, [1, 3, 3]), (Some(2), Some(1)), strange);
+    mended(|dir| of_the_first_form(dir, 3, [0, 2, 3]), (Some(2), Some(1)), strange);
+}
+
+#[test]
+fn a_last_number_that_cannot_be_is_mended() {
+    for last in [0, 2, u32::MAX] {
+        let dir = tempfile::tempdir().expect("a directory");
+        three(dir.path());
+        of_the_first_form(&dir_of(dir.path(), "a"), last, [1, 2, 3]);
+        let store = open(dir.path());
+        assert!(store.notes()[0].contains(&format!("cannot be {last}; it is taken to be 3")), "{:?}", store.notes());
+        assert_eq!(active(&store, "a"), (Some(3), Some(2)));
+        assert_eq!(store.put("a", b"four").expect("stored").version, 4, "after {last}");
+    }
+}
+
+#[test]
+fn one_that_cannot_be_mended_keeps_no_other_from_serving() {
+    let root = tempfile::tempdir().expect("a directory");
+    // Paths are at most 4,095 bytes: a damaged state in here has no room for the name under which it is kept.
+    let mut dir = root.path().to_owned();
+    let long = 4095 - "/plugins/a/state.json.before".len();
+    while dir.as_os_str().len() < long {
+        dir.push("d".repeat((long - dir.as_os_str().len() - 1).clamp(1, 200)));
+    }
+    let (a, b) = (dir_of(&dir, "a"), dir_of(&dir, "b"));
+    [&a, &b].iter().for_each(|dir| fs::create_dir_all(dir).expect("made"));
+    fs::write(a.join("state.json"), b"?").expect("written");
+    fs::write(
+        b.join("state.json"),
+        br#"{"versions": [], "last": 7, "active": null, "previous": null, "from_file": null}"#,
+    )
+    .expect("written");
+    let store = open(&dir);
+    assert!(store.notes()[0].contains("plugin a: cannot be used"), "{:?}", store.notes());
+    assert!(store.plugin("a").is_none() && store.number("b", "") == 8, "{:?}", store.list());
+    let error = store.put("a", b"x").expect_err("refused").to_string();
+    assert!(error.contains("its state could not be read at the start"), "{error}");
+    assert_eq!(fs::read(a.join("state.json")).expect("readable"), b"?", "left as it was");
+}
+
+#[test]
+fn an_upload_or_a_removal_that_had_not_ended_is_gone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    three(dir.path());
+    let (half, removed) = (dir_of(dir.path(), "half"), dir_of(dir.path(), "b.removed"));
+    fs::create_dir(&half).expect("made");
+    fs::write(half.join(format!("{}.wasm.tmp", sha("x"))), b"x").expect("written");
+    fs::create_dir(&removed).expect("made");
+    fs::write(removed.join(format!("{}.wasm", sha("x"))), b"x").expect("written");
+    let store = open(dir.path());
+    assert!(!half.exists() && !removed.exists() && store.list().len() == 1);
+    assert!(store.notes().len() == 2 && store.notes()[0].contains("had not ended"), "{:?}", store.notes());
 }
 
 #[test]
