@@ -62,20 +62,20 @@ pub async fn serve(worker: &Rc<Worker>, conn: &Rc<Conn>, mut stream: TcpStream) 
         })
     };
     if http2 {
+        // On the heap: it is large, and most connections are HTTP/1.1.
         let connection = http2::Builder::new(LocalExecutor)
             .max_concurrent_streams(MAX_STREAMS)
             .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
             .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
             .serve_connection(io, service);
-        // On the heap: it is large, and most connections are HTTP/1.1.
-        Box::pin(drive(conn, connection, http2::Connection::graceful_shutdown)).await;
+        drive(conn, Box::pin(connection).as_mut(), http2::Connection::graceful_shutdown).await;
     } else {
         let connection = http1::Builder::new()
             .max_headers(limits.headers)
             .max_header_size(limits.header_bytes)
             .max_buf_size(http1_buffer(limits.header_bytes))
             .serve_connection(io, service);
-        drive(conn, connection, http1::Connection::graceful_shutdown).await;
+        drive(conn, pin!(connection), http1::Connection::graceful_shutdown).await;
     }
 }
 
@@ -120,12 +120,11 @@ async fn first_bytes(worker: &Worker, stream: &mut TcpStream) -> Option<(Bytes, 
 }
 
 /// Polls a connection, obeying what the worker asks of it.
-async fn drive<C, E>(conn: &Rc<Conn>, connection: C, finish: impl Fn(Pin<&mut C>))
+async fn drive<C, E>(conn: &Rc<Conn>, mut connection: Pin<&mut C>, finish: impl Fn(Pin<&mut C>))
 where
     C: Future<Output = Result<(), E>>,
     E: std::fmt::Display,
 {
-    let mut connection = pin!(connection);
     let mut finishing = false;
     let ended = std::future::poll_fn(|cx| {
         let signal = conn.poll_signal(cx);
