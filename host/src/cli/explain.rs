@@ -123,12 +123,15 @@ fn questions(answer: &Value, paint: Paint) -> Vec<String> {
         return vec![format!("  plugins    {}", paint.dim("none is asked"))];
     }
     let mut table = Table::new(&["question", "plugin", "answer", ">took"]).indent(2);
-    for one in asked {
+    for (index, one) in asked.iter().enumerate() {
+        // With on_error = "reject" nothing stands in a plugin's place, and it is the last that is asked.
+        let rejected = answer["reason"] == "plugin-failure" && index + 1 == asked.len();
         let plugin = match one["version"].as_u64() {
             Some(version) => format!("{} v{version}", text(&one["plugin"])),
             None => format!("{} (not live)", text(&one["plugin"])),
         };
         let said = match (one["answer"].as_str(), one["fallback"].as_str()) {
+            (_, Some(why)) if rejected => paint.red(format!("on_error = \"reject\": {why}")),
             (_, Some(why)) => paint.yellow(format!("native, in its place: {why}")),
             (Some(answer), None) => answer.to_owned(),
             (None, None) => paint.dim("no opinion: native"),
