@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::watch;
 use witgate_core::config::{self, Config};
-use witgate_policy::{Code, Engine, Plugin, Refused, Settings, Stage, Store, StoreError, Stored};
+use witgate_policy::{Code, Engine, Plugin, Question, Refused, Settings, Stage, Store, StoreError, Stored};
 
 use crate::{
     assemble::{self, Parts},
@@ -112,7 +112,12 @@ impl Control {
         for name in plugin_names(&config, &store) {
             let settings = settings_of(&config, &name);
             let slot = match boot(&engine, &store, &settings, most, &telemetry) {
-                Ok(live) => Slot { live, broken: None, settings },
+                Ok(live) => {
+                    if let Some(plugin) = &live {
+                        warn_of_unanswered(&config, plugin, &settings);
+                    }
+                    Slot { live, broken: None, settings }
+                }
                 Err(error) => {
                     tracing::error!(plugin = name, %error, "plugin cannot be used; native decisions stand in its place");
                     Slot { live: None, broken: Some(Arc::from(error.to_string())), settings }
@@ -214,8 +219,10 @@ impl Control {
             return Err(changed(&format!("version {version} of plugin \"{name}\"")));
         }
         self.store.activate(&name, version)?;
-        self.publish_plugin(&name, Some(plugin));
+        self.publish_plugin(&name, Some(Arc::clone(&plugin)));
         tracing::info!(plugin = name, version, "activated");
+        let config = Arc::clone(&self.live.load().config);
+        warn_of_unanswered(&config, &plugin, &settings_of(&config, &name));
         Ok(())
     }
 
@@ -336,16 +343,60 @@ fn plugin_names(config: &Config, store: &Store) -> BTreeSet<String> {
 
 /// Routes and clusters that ask a plugin.
 fn users_of(config: &Config, name: &str) -> Vec<String> {
-    let routes = config.routes.iter().filter(|route| {
-        [&route.plugins.router, &route.plugins.splitter, &route.plugins.affinity]
-            .into_iter()
-            .any(|plugin| plugin.as_deref() == Some(name))
+    let mut users: Vec<String> = uses_of(config, name).into_iter().map(|(_, user)| user).collect();
+    users.dedup();
+    users
+}
+
+/// What a plugin is asked, and by which route or cluster.
+fn uses_of(config: &Config, name: &str) -> Vec<(Question, String)> {
+    let routes = config.routes.iter().flat_map(|route| {
+        let plugins = &route.plugins;
+        let asked = [
+            (Question::Router, &plugins.router),
+            (Question::Splitter, &plugins.splitter),
+            (Question::Affinity, &plugins.affinity),
+        ];
+        let asked = asked.into_iter().filter(|(_, plugin)| plugin.as_deref() == Some(name));
+        asked.map(|(question, _)| (question, format!("route \"{}\"", route.name)))
     });
-    let clusters = config
-        .clusters
-        .iter()
-        .filter(|c| matches!(&c.balance, config::Balance::Plugin { plugin, .. } if plugin == name));
-    routes.map(|r| format!("route \"{}\"", r.name)).chain(clusters.map(|c| format!("cluster \"{}\"", c.name))).collect()
+    let clusters = config.clusters.iter().filter_map(|cluster| match &cluster.balance {
+        config::Balance::Plugin { plugin, mode, .. } if plugin == name => {
+            let question = match mode {
+                config::ScoreMode::Weigh { .. } => Question::Weigh,
+                config::ScoreMode::Pick { .. } => Question::Pick,
+            };
+            Some((question, format!("cluster \"{}\"", cluster.name)))
+        }
+        _ => None,
+    });
+    routes.chain(clusters).collect()
+}
+
+/// Says which questions a live plugin is wanted for and does not export: there it counts as not live.
+fn warn_of_unanswered(config: &Config, plugin: &Plugin, settings: &config::Plugin) {
+    let (name, version, exports) = (plugin.name(), plugin.version(), plugin.exports());
+    let uses = uses_of(config, name);
+    for question in Question::ALL.into_iter().filter(|question| !exports.answers(*question)) {
+        let mut users = uses.iter().filter(|(asked, _)| *asked == question).map(|(_, user)| user.as_str());
+        let Some(first) = users.next() else { continue };
+        let by = match users.count() {
+            0 => first.to_owned(),
+            more => format!("{first} and {more} more"),
+        };
+        let instead = match settings.on_error {
+            // Weighing is no part of a request.
+            config::OnError::Reject if question != Question::Weigh => "requests that come to it get 503",
+            _ => "the native decision stands in its place",
+        };
+        tracing::warn!(
+            plugin = name,
+            version,
+            question = question.name(),
+            by,
+            "the live version does not export what it is asked for; {instead}"
+        );
+    }
 }
 
 /// Brings up one plugin at the start: a file that changed since it was last read becomes a new version and is

@@ -69,10 +69,16 @@ impl Policy {
     fn judge(&self, packages: &BTreeMap<Package, String>, sources: &BTreeSet<String>) -> Vec<String> {
         let mut problems = Vec::new();
         for (Package { name, version }, licence) in packages {
+            if licence.is_empty() {
+                problems.push(format!(
+                    "{name} {version} has no licence: its Cargo.toml lacks `license`, or in this workspace `license.workspace = true`"
+                ));
+            }
             match spdx::satisfied(licence, &self.licences) {
+                _ if licence.is_empty() => {}
                 Ok(true) => {}
                 Ok(false) => problems.push(format!("{name} {version}: licence `{licence}` is not on the list")),
-                Err(reason) => problems.push(format!("{name} {version}: {reason}")),
+                Err(reason) => problems.push(format!("{name} {version}: licence `{licence}`: {reason}")),
             }
             if let Some(reason) = self.banned.get(name) {
                 problems.push(format!("{name} {version} is banned: {reason}"));
@@ -139,7 +145,10 @@ mod tests {
         };
         check("a v1.0.0|MIT\nb v2.0.0 (proc-macro)|GPL OR MIT (*)\n\n", "registry+https://crates", &[]);
         check("a v1.0.0|GPL (*)", "registry+https://crates", &["a v1.0.0: licence `GPL` is not on the list"]);
-        check("a v1.0.0|", "registry+https://crates", &["a v1.0.0: a licence expression ends too early"]);
+        let none =
+            "a v1.0.0 has no licence: its Cargo.toml lacks `license`, or in this workspace `license.workspace = true`";
+        check("a v1.0.0|", "registry+https://crates", &[none]);
+        check("a v1.0.0|MIT OR", "registry+https://crates", &["a v1.0.0: licence `MIT OR`: it ends too early"]);
         check("leftpad v1.0.0|MIT", "registry+https://crates", &["leftpad v1.0.0 is banned: because"]);
         check("a v1.0.0|MIT", "git+https://x", &["source git+https://x is not allowed"]);
     }

@@ -11,7 +11,7 @@ pub(crate) fn satisfied(expression: &str, allowed: &[String]) -> Result<bool, St
     let satisfied = parser.any()?;
     match parser.words {
         [] => Ok(satisfied),
-        [rest, ..] => Err(format!("unexpected `{rest}` in licence `{expression}`")),
+        [rest, ..] => Err(format!("unexpected `{rest}`")),
     }
 }
 
@@ -49,10 +49,10 @@ impl Parser<'_> {
     fn one(&mut self) -> Result<bool, String> {
         if self.take("(") {
             let satisfied = self.any()?;
-            return if self.take(")") { Ok(satisfied) } else { Err("a licence expression lacks its `)`".to_string()) };
+            return if self.take(")") { Ok(satisfied) } else { Err("a `)` is missing".to_string()) };
         }
         let Some((&name, rest)) = self.words.split_first() else {
-            return Err("a licence expression ends too early".to_string());
+            return Err("it ends too early".to_string());
         };
         self.words = rest;
         let mut licence = name.to_string();

@@ -307,8 +307,8 @@ error: `health` is not supported by this version of Witgate
                 "8:13 listener[1].limits.connections: bad `connections`: 0 is out of range |…",
                 "9:14 listener[1].limits.header_bytes: the HTTP/1 parser needs a buffer of 8KiB or more |…",
                 "10:9 listener[1].limits.headers: bad `headers`: 1001 is out of range |…",
-                "11:16 listener[1].limits.header_timeout: \"0s\" is out of range |…",
-                "12:6 listener[1].limits.body: \"0B\" is out of range |…",
+                "11:16 listener[1].limits.header_timeout: bad `header_timeout`: \"0s\" is out of range |…",
+                "12:6 listener[1].limits.body: bad `body`: \"0B\" is out of range |…",
                 "13:1 listener[1].limits.requests: unknown key \"requests\" |…",
             ],
         );
@@ -379,7 +379,7 @@ error: `health` is not supported by this version of Witgate
                 "5:18 route[0].redirect.status: 200 is not a status of a redirect | 301, 302, 303, 307 or 308 | -",
                 "5:31 route[0].redirect.location: bad `location`: \"a\\nb\" has the control character '\\n' in it |…",
                 "6:10 route[0].split_by: `split_by` without `split` | `split` beside it | -",
-                "6:11 route[0].split_by[0]: bad element of `split_by`: \"client\" is none of the accepted words | \"client-address\" | -",
+                "6:11 route[0].split_by[0]: bad element of `split_by`: \"client\" is none of the accepted words | { cookie = \"…\" }, { header = \"…\" }, { query = \"…\" } or \"client-address\" | -",
             ],
         );
         check_route(
@@ -401,7 +401,7 @@ error: `health` is not supported by this version of Witgate
                 "4:11 route[0].listeners: a route without listeners is never taken |…",
                 "5:10 route[0].affinity: `by` stands beside `cookie` |…",
                 "5:24 route[0].affinity.cookie.name: bad `name`: \"a;b\" is not a cookie name |…",
-                "5:34 route[0].affinity.cookie.ttl: \"1ms\" is out of range |…",
+                "5:34 route[0].affinity.cookie.ttl: bad `ttl`: \"1ms\" is out of range |…",
                 "5:44 route[0].affinity.by: the list is empty |…",
                 "6:17 route[0].plugins.router: bad `router`: \"Geo\" is not a plugin name |…",
                 "6:23 route[0].plugins.scorer: unknown key \"scorer\" | `splitter`, `router` or `affinity` | -",
@@ -435,8 +435,8 @@ error: `health` is not supported by this version of Witgate
         check_cluster(
             "endpoints=[]\nbalance='least-requests'\nconnect_timeout='0s'\npool={idle=-1,max_pending=1}\nslow_start={}\n",
             &[
-                "4:9 cluster[0].balance: bad `balance`: \"least-requests\" is none of the accepted words | \"round-robin\", \"least-request\", \"random\", \"ring-hash\" or \"maglev\" | did you mean \"least-request\"?",
-                "5:17 cluster[0].connect_timeout: \"0s\" is out of range |…",
+                "4:9 cluster[0].balance: bad `balance`: \"least-requests\" is none of the accepted words | \"round-robin\", \"least-request\", \"random\", \"ring-hash\", \"maglev\" or { plugin = \"…\" } | did you mean \"least-request\"?",
+                "5:17 cluster[0].connect_timeout: bad `connect_timeout`: \"0s\" is out of range |…",
                 "6:12 cluster[0].pool.idle: bad `idle`: -1 is out of range |…",
                 "6:15 cluster[0].pool.max_pending: `max_pending` is not supported by this version of Witgate |…",
                 "7:1 cluster[0].slow_start: `slow_start` is not supported by this version of Witgate |…",
@@ -444,7 +444,19 @@ error: `health` is not supported by this version of Witgate
         );
         for (balance, expected) in [
             ("'peak-ewma'", "4:9 cluster[0].balance: `peak-ewma` is not supported by this version of Witgate |…"),
-            ("1", "4:9 cluster[0].balance: `balance` must be a table, not an integer | `round-robin`, …"),
+            ("1", "4:9 cluster[0].balance: `balance` must be a table, not an integer | \"round-robin\", …"),
+            (
+                "'leastconn'",
+                "4:9 cluster[0].balance: bad `balance`: \"leastconn\" is none of the accepted words | \"round-robin\", \"least-request\", \"random\", \"ring-hash\", \"maglev\" or { plugin = \"…\" } | did you mean \"least-request\"?",
+            ),
+            (
+                "'latency'",
+                "4:9 cluster[0].balance: bad `balance`: \"latency\" is none of the accepted words | \"round-robin\", \"least-request\", \"random\", \"ring-hash\", \"maglev\" or { plugin = \"…\" } | did you mean { plugin = \"latency\" }?",
+            ),
+            (
+                "{plugin='p',interval='2us'}",
+                "4:30 cluster[0].balance.interval: bad `interval`: \"2us\" is out of range | a duration from \"10ms\" to \"1m\", such as \"250ms\" or \"2s\" | -",
+            ),
             ("{}", "4:9 cluster[0].balance: `plugin` is missing |…"),
             ("{plugin='p',choices=3}", "4:29 cluster[0].balance.choices: `choices` belongs to `mode = \"pick\"` |…"),
             (
@@ -469,7 +481,7 @@ error: `health` is not supported by this version of Witgate
                 "6:11 plugin[1].config.a: bad `a`: inf is not a finite number |…",
                 "6:18 plugin[1].config.b[0]: bad element of `b`: nan is not a finite number |…",
                 "6:25 plugin[1].config.c: bad `c`: 99999999999999999999 is out of range |…",
-                "7:14 plugin[1].budget.time: \"0s\" is out of range | a duration from \"1ms\" to \"10s\", such as…",
+                "7:14 plugin[1].budget.time: bad `time`: \"0s\" is out of range | a duration from \"1ms\" to \"10s\", such as…",
                 "7:26 plugin[1].budget.memory: 512MiB is more than `plugins.memory_ceiling` allows | at most 256MiB | -",
                 "8:10 plugin[1].on_error: bad `on_error`: \"fail\" is none of the accepted words | \"fallback\" or \"reject\" | -",
                 "9:11 plugin[1].isolation: bad `isolation`: …",

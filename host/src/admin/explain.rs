@@ -19,6 +19,7 @@ use super::{
     clusters,
     reply::{self, ApiError, Reply},
     serve::{Call, Desk},
+    unasked::{self, Came},
     units::{micros, number},
 };
 use crate::{
@@ -184,7 +185,8 @@ fn sound(head: &Head) -> Result<(), ApiError> {
 struct Decided {
     /// The head as plugins left it.
     head: Head,
-    route: Option<String>,
+    /// Its index and its name.
+    route: Option<(usize, String)>,
     asked: Vec<Asked>,
     outcome: Outcome,
 }
@@ -205,7 +207,7 @@ struct Picked {
 /// between.
 fn decide(desk: &Desk, generation: &Generation, listener: usize, mut head: Head) -> Decided {
     let route = generation.routes.table.find(listener, &head);
-    let route = route.and_then(|index| generation.routes.plans.get(index)).map(|plan| plan.name.to_string());
+    let route = route.and_then(|index| Some((index, generation.routes.plans.get(index)?.name.to_string())));
     let mut instances = desk.instances.borrow_mut();
     let mut asked = Vec::new();
     let random = || getrandom::u64().unwrap_or_default();
@@ -246,6 +248,18 @@ impl Decided {
 
     async fn show(self, generation: &Generation, listener: usize, before: &Head) -> Value {
         let (set, removed) = changes(&before.headers, &self.head.headers);
+        let (index, route) = self.route.unzip();
+        let came = match &self.outcome {
+            Outcome::Reply(_) => Came::Answered,
+            Outcome::Error(_) => Came::Failed,
+            Outcome::Forward(forward, picked) => {
+                Came::Picking { forward, failed: picked.endpoint.as_ref().err().copied() }
+            }
+        };
+        let asked = match index {
+            Some(index) => unasked::filled_in(generation, index, self.asked, &came),
+            None => self.asked,
+        };
         let mut shown = json!({
             "generation": generation.serial,
             "listener": generation.config.listeners.get(listener).map(|l| l.name.as_str()),
@@ -255,8 +269,8 @@ impl Decided {
                 "host": before.host(),
                 "client": before.client.to_string(),
             },
-            "route": self.route,
-            "questions": self.asked.iter().map(question).collect::<Vec<_>>(),
+            "route": route,
+            "questions": asked.iter().map(question).collect::<Vec<_>>(),
             "headers_set": set,
             "headers_removed": removed,
         });
@@ -283,7 +297,7 @@ fn question(asked: &Asked) -> Value {
         "version": asked.version,
         "answer": asked.answer,
         "fallback": asked.fallback,
-        "took_us": micros(asked.took),
+        "took_us": (!asked.took.is_zero()).then(|| micros(asked.took)),
     })
 }
 

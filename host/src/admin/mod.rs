@@ -44,6 +44,7 @@ mod socket;
 mod spares;
 #[cfg(test)]
 mod tests;
+mod unasked;
 mod units;
 mod upload;
 mod wire;

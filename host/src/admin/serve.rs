@@ -197,7 +197,13 @@ fn admit(desk: &Desk, peer: &str, head: &Parts) -> Result<Resource, ApiError> {
         access::require_token(&head.headers, &desk.token).inspect_err(|error| desk.warn(peer, path, error))?;
     }
     let Some(resource) = resource else {
-        return Err(ApiError::not_found(format!("there is no {path}; the API is described in the README")));
+        let bare = path.trim_end_matches('/');
+        let meant = if bare != path && Resource::find(bare).is_some() {
+            format!("; did you mean {bare}, without a slash at its end?")
+        } else {
+            "; docs/admin.md lists what there is".to_owned()
+        };
+        return Err(ApiError::not_found(format!("there is no {path}{meant}")));
     };
     if !resource.takes(&head.method) {
         let methods = resource.methods();

@@ -291,6 +291,16 @@ fn the_live_state_is_shown() {
 }
 
 #[test]
+fn a_question_that_must_be_answered_and_cannot_be_asked_ends_the_request() {
+    let config = CONFIG.replace("splitter = \"canary\"", "router = \"gate\", splitter = \"canary\"")
+        + "[[plugin]]\nname = \"gate\"\non_error = \"reject\"\n";
+    let shown = Running::with(&config).ask("POST /v1/explain", r#"{"path": "/api/x"}"#).json();
+    assert_eq!((&shown["status"], &shown["reason"]), (&503.into(), &"plugin-failure".into()), "{shown}");
+    assert_eq!(shown["questions"].as_array().map(Vec::len), Some(1), "no further question is come to: {shown}");
+    assert_eq!(shown["questions"][0]["plugin"], "gate", "{shown}");
+}
+
+#[test]
 fn explanations_send_nothing_and_say_everything() {
     let running = Running::new();
     let explain = |body: &str| running.ask("POST /v1/explain", body).json();
@@ -305,6 +315,10 @@ fn explanations_send_nothing_and_say_everything() {
     assert_eq!((&sent["route"], &sent["cluster"]), (&"api".into(), &"stable".into()), "{sent}");
     assert_eq!(sent["candidates"][1]["share"], 0.75, "{sent}");
     assert_eq!(sent["picked"]["by"], "affinity", "{sent}");
+    let unasked = &sent["questions"];
+    assert_eq!(unasked.as_array().map(Vec::len), Some(1), "{sent}");
+    assert_eq!((&unasked[0]["question"], &unasked[0]["plugin"]), (&"splitter".into(), &"canary".into()), "{sent}");
+    assert_eq!((&unasked[0]["fallback"], &unasked[0]["version"]), (&"no version is live".into(), &Value::Null));
     let again = explain(r#"{"path": "/api/y", "headers": {"x-user": "7"}}"#);
     assert_eq!(sent["picked"], again["picked"], "the same key goes to the same endpoint");
     running.check("POST /v1/explain", r#"{"listener": "x"}"#, 400, "there are: web");

@@ -33,8 +33,19 @@ pub(super) struct Arguments {
     #[arg(long)]
     json: bool,
     /// `http://host/path?query`, or just `/path`
-    #[arg(value_name = "URL")]
+    #[arg(value_name = "URL", value_parser = url)]
     url: Uri,
+}
+
+fn url(text: &str) -> Result<Uri, String> {
+    text.parse().map_err(|error| {
+        let meant = format!("http://{text}");
+        if !text.contains("://") && !text.starts_with('/') && meant.parse::<Uri>().is_ok() {
+            format!("expected http://host/path or /path; did you mean {meant}?")
+        } else {
+            format!("{error}; expected http://host/path or /path")
+        }
+    })
 }
 
 fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
@@ -123,12 +134,15 @@ fn questions(answer: &Value, paint: Paint) -> Vec<String> {
         return vec![format!("  plugins    {}", paint.dim("none is asked"))];
     }
     let mut table = Table::new(&["question", "plugin", "answer", ">took"]).indent(2);
-    for one in asked {
+    for (index, one) in asked.iter().enumerate() {
+        // With on_error = "reject" nothing stands in a plugin's place, and it is the last that is asked.
+        let rejected = answer["reason"] == "plugin-failure" && index + 1 == asked.len();
         let plugin = match one["version"].as_u64() {
             Some(version) => format!("{} v{version}", text(&one["plugin"])),
             None => format!("{} (not live)", text(&one["plugin"])),
         };
         let said = match (one["answer"].as_str(), one["fallback"].as_str()) {
+            (_, Some(why)) if rejected => paint.red(format!("on_error = \"reject\": {why}")),
             (_, Some(why)) => paint.yellow(format!("native, in its place: {why}")),
             (Some(answer), None) => answer.to_owned(),
             (None, None) => paint.dim("no opinion: native"),
@@ -256,6 +270,24 @@ mod tests {
         ] {
             assert!(squeezed.contains(part), "{part:?} is not in\n{page}");
         }
+    }
+
+    #[test]
+    fn a_url_has_a_scheme_or_is_a_path() {
+        assert!(url("/a?b").is_ok() && url("http://h:1/a").is_ok());
+        assert!(url("shop.example.com/x").is_err_and(|error| error.ends_with("mean http://shop.example.com/x?")));
+        assert!(url("/a b").is_err_and(|error| error.contains("expected http://host/path or /path")));
+    }
+
+    #[test]
+    fn a_question_that_ends_the_request_is_told_from_one_with_a_native_answer() {
+        let wanted = json!({ "method": "GET", "path": "/" });
+        let ask = |question: &str| json!({ "question": question, "plugin": "p", "fallback": "no version is live" });
+        let answer = json!({ "route": "a", "questions": [ask("router"), ask("affinity")], "outcome": "error",
+            "status": 503, "reason": "plugin-failure" });
+        let shown = page(&wanted, &answer, Paint::off());
+        assert!(shown.contains("native, in its place: no version is live"), "{shown}");
+        assert!(shown.contains("on_error = \"reject\": no version is live"), "{shown}");
     }
 
     #[test]

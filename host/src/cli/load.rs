@@ -22,6 +22,15 @@ pub(super) fn config(path: &Path) -> Outcome<Parsed> {
     })
 }
 
+/// The same of the file that is read where none is named.
+pub(super) fn default_config() -> Outcome<Parsed> {
+    let path = Path::new(DEFAULT);
+    match files::open(path) {
+        Err(error) if error.is_absent() => Err(Failed::new(format!("{error}; name it with -c FILE"))),
+        _ => config(path),
+    }
+}
+
 /// The text of a configuration file.
 pub(super) fn read(path: &Path) -> Outcome<String> {
     files::read_text(path, files::CONFIG).map_err(Failed::new)

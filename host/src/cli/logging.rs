@@ -108,11 +108,28 @@ fn filter(env: impl Fn(&str) -> Option<String>, otherwise: &str) -> Outcome<EnvF
         Some((name, value))
     });
     let Some((name, value)) = found else { return Ok(EnvFilter::new(otherwise)) };
-    EnvFilter::try_new(&value).map_err(|error| {
-        Failed::new(format!(
-            "{name}=\"{value}\" is no filter ({error}); one would be \"info\" or \"warn,witgate=debug\""
-        ))
-    })
+    let bad = |why: String| {
+        Failed::new(format!("{name}=\"{value}\" is no filter ({why}); one would be \"info\" or \"warn,witgate=debug\""))
+    };
+    // RUST_LOG is not only ours: what it names may be another program's.
+    if name == "WITGATE_LOG"
+        && let Some(word) = value.split(',').map(str::trim).find(|word| !is_known(word))
+    {
+        let levels = LEVELS.join(", ");
+        return Err(bad(format!("\"{word}\" is neither a level, which are {levels}, nor a part of Witgate")));
+    }
+    EnvFilter::try_new(&value).map_err(|error| bad(error.to_string()))
+}
+
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// Whether a part of a filter is not just a word, or is one that says something: a level, or where our events come from.
+fn is_known(word: &str) -> bool {
+    let is_word = word.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | ':'));
+    let is_level =
+        LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word)) || matches!(word.as_bytes(), [b'0'..=b'5']);
+    let krate = word.split("::").next().unwrap_or_default();
+    !is_word || word.is_empty() || is_level || krate == "witgate" || krate.starts_with("witgate_")
 }
 
 #[cfg(test)]
@@ -136,5 +153,12 @@ mod tests {
         check(&[("RUST_LOG", "debug"), ("WITGATE_LOG", "warn")], Ok("warn"));
         check(&[("RUST_LOG", "")], Ok("info"));
         check(&[("WITGATE_LOG", "witgate=loud")], Err("WITGATE_LOG"));
+        check(&[("WITGATE_LOG", "loud")], Err("\"loud\" is neither a level"));
+        check(&[("WITGATE_LOG", "warn, verbose")], Err("\"verbose\" is neither a level"));
+        check(&[("RUST_LOG", "hyper")], Ok("hyper=trace"));
+        for known in ["INFO", "3", "witgate::audit", "witgate_policy", "warn,hyper=debug", "warn,"] {
+            let found = |name: &str| (name == "WITGATE_LOG").then(|| known.to_owned());
+            assert!(filter(found, "info").is_ok(), "{known}");
+        }
     }
 }

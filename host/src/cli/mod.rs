@@ -122,18 +122,22 @@ mod tests {
     fn commands_as_the_manual_has_them() {
         check("run", true);
         check("run -c a.toml --log json", true);
+        check("run a.toml", true);
+        check("run a.toml -c b.toml", false);
         check("run --log xml", false);
         check("check a.toml", true);
         check("check", false);
         check("explain -c a.toml -X GET -H a:b http://localhost/", true);
         check("explain", false);
         check("explain -H nonsense http://localhost/", false);
+        check("explain localhost/a", false);
         check("demo --plugins target/plugins --users 1000 --stay", true);
         check("demo --users 0", false);
         check("plugin push a.wasm --name canary --activate", true);
         check("plugin push a.wasm", false);
         check("plugin list -c a.toml", true);
         check("plugin activate canary 3", true);
+        check("plugin activate canary 3f5a9c", true);
         check("plugin activate canary three", false);
         check("plugin rollback canary", true);
         check("plugin inspect a.wasm", true);

@@ -15,9 +15,12 @@ use super::{
 /// Serve traffic until SIGTERM, which drains.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The configuration file
-    #[arg(short, long, value_name = "FILE", default_value = load::DEFAULT)]
-    config: PathBuf,
+    /// The configuration file [default: witgate.toml]
+    #[arg(value_name = "FILE", conflicts_with = "config")]
+    file: Option<PathBuf>,
+    /// The same
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// How events are written to stderr; which ones, WITGATE_LOG or RUST_LOG says
     #[arg(long, value_name = "FORMAT", value_enum, default_value = "text")]
     log: Format,
@@ -26,7 +29,10 @@ pub(super) struct Arguments {
 /// Serves until a drain has ended, whoever began it.
 pub(super) fn command(arguments: Arguments) -> Outcome {
     logging::start(arguments.log, "info")?;
-    let parsed = load::config(&arguments.config)?;
+    let parsed = match arguments.config.or(arguments.file) {
+        Some(file) => load::config(&file)?,
+        None => load::default_config()?,
+    };
     for warning in &parsed.warnings {
         let (file, line, key) = (&warning.file, warning.line, &warning.key);
         tracing::warn!(file, line, key, "{}", warning.message);

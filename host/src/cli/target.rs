@@ -80,6 +80,11 @@ impl Connect {
             )),
             (None, token) => {
                 let file = Path::new(load::DEFAULT);
+                if !file.exists() && token.is_some() {
+                    return Err(Failed::new(
+                        "WITGATE_TOKEN is set and WITGATE_ADMIN is not: set both, or name the proxy's configuration file with -c",
+                    ));
+                }
                 if !file.exists() {
                     return Err(Failed::new(format!(
                         "which proxy? There is no {} here: name its configuration file with -c FILE, or set \
@@ -172,6 +177,7 @@ mod tests {
         check(&none, &[("WITGATE_ADMIN", "http://h:2/"), ("WITGATE_TOKEN", "t")], Ok(("h:2", "t")));
         check(&none, &[("WITGATE_ADMIN", "unix:/a"), ("WITGATE_TOKEN", "t")], Ok(("unix:/a", "t")));
         check(&none, &[("WITGATE_ADMIN", "127.0.0.1:1")], Err("WITGATE_TOKEN"));
+        check(&none, &[("WITGATE_TOKEN", "t")], Err("WITGATE_ADMIN is not"));
         for bad in ["h", "h:", ":1", "h:0", "h:99999", "http://h:1/path", "https://h:1"] {
             check(&none, &[("WITGATE_ADMIN", bad), ("WITGATE_TOKEN", "t")], Err("is no address"));
         }

@@ -59,6 +59,45 @@ fn bucket(body: &str) -> &str {
     body.split('-').next().unwrap_or_default()
 }
 
+/// A plugin that is live and does not export what it is asked for counts as not live there.
+#[test]
+fn a_question_that_the_live_version_does_not_export_fails_as_configured() {
+    let origins = origins();
+    let routes = r#"
+[[route]]
+name = "strict"
+path_prefix = "/strict"
+cluster = "stable"
+plugins = { router = "strict" }
+[[route]]
+name = "lax"
+cluster = "stable"
+plugins = { affinity = "lax" }
+[[plugin]]
+name = "strict"
+on_error = "reject"
+config = { percent = 30, cluster = "canary" }
+[[plugin]]
+name = "lax"
+config = { percent = 30, cluster = "canary" }
+"#;
+    let running = start(routes, &origins);
+    let check = |path: &str, status: u16, why: &str| {
+        assert_eq!(running.client().get(path, "").status, status, "{path}");
+        let wanted = format!("{{\"path\": \"{path}\"}}");
+        let shown = running.call("POST", "/v1/explain", wanted.as_bytes()).json();
+        assert_eq!(shown["questions"][0]["fallback"], why, "{shown}");
+        assert_eq!(shown["questions"].as_array().map(Vec::len), Some(1), "{shown}");
+    };
+    check("/strict", 503, "no version is live");
+    check("/lax", 200, "no version is live");
+    for name in ["strict", "lax"] {
+        assert_eq!(running.upload(name, &plugin("canary")).status, 201);
+    }
+    check("/strict", 503, "the live version does not export this");
+    check("/lax", 200, "the live version does not export this");
+}
+
 #[test]
 fn the_shipped_plugins_decide_and_without_them_the_native_answers_stand() {
     let origins = origins();

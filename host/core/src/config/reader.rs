@@ -208,13 +208,24 @@ impl<'a> Value<'a> {
     /// One of a list of words.
     pub(super) fn word<T: Copy>(&self, words: &[(&'static str, T)]) -> Option<T> {
         let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
-        let expected = list(&names).replace('`', "\"");
-        let text = self.string(&expected)?;
+        self.word_or(words, &list(&names).replace('`', "\""), |_| None)
+    }
+
+    /// One of a list of words where more than words is `expected`. `meant` knows what else may have been meant by a word
+    /// that is near to none of them.
+    pub(super) fn word_or<T: Copy>(
+        &self,
+        words: &[(&'static str, T)],
+        expected: &str,
+        meant: impl FnOnce(&str) -> Option<String>,
+    ) -> Option<T> {
+        let text = self.string(expected)?;
         if let Some((_, value)) = words.iter().find(|(name, _)| *name == text) {
             return Some(*value);
         }
-        let near = self.sink.nearest(text, names).map(|near| format!("did you mean \"{near}\"?"));
-        self.bad(Bad { message: format!("{} is none of the accepted words", quoted(text)), help: near }, &expected)
+        let near = self.sink.nearest(text, words.iter().map(|(name, _)| *name)).map(|near| format!("\"{near}\""));
+        let help = near.or_else(|| meant(text)).map(|meant| format!("did you mean {meant}?"));
+        self.bad(Bad { message: format!("{} is none of the accepted words", quoted(text)), help }, expected)
     }
 
     /// A boolean.

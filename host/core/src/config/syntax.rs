@@ -44,6 +44,9 @@ fn describe(error: &Error, span: std::ops::Range<usize>) -> Finding {
         let expected = "\"text\" in quotes, a number, true, false, [an array] or { a = \"table\" }";
         return Finding::syntax(span, message).expected(expected);
     }
+    if message.starts_with("key with no value") {
+        return Finding::syntax(span, "key with no value").expected("`key = value`: the configuration is TOML");
+    }
     match message.split_once(", expected ") {
         Some((what, "nothing")) => Finding::syntax(span, what),
         Some((what, expected)) => Finding::syntax(span, what).expected(expected),

@@ -21,11 +21,14 @@ use super::{
     show::{say, time},
 };
 
+/// Where `cargo xtask plugins` puts what it builds.
+const PLUGINS: &str = "target/plugins";
+
 /// Watch four plugins decide about real traffic, and one of them being swapped under load.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The built plugins
-    #[arg(long, value_name = "DIR", default_value = "target/plugins")]
+    #[arg(long, value_name = "DIR", default_value = PLUGINS)]
     plugins: PathBuf,
     /// Users of the canary phase
     #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -58,7 +61,7 @@ pub(super) fn command(arguments: &Arguments) -> Outcome {
     next::plugins(&world, &report);
     let outcome = report.end();
     say!("{}", report.paint.dim(format_args!("It took {}.", time(began.elapsed()))));
-    next::show(&world, &report, arguments.stay);
+    next::show(&world, &report, &arguments.plugins, arguments.stay);
     if arguments.stay {
         world.serve();
     }

@@ -1,6 +1,6 @@
 //! After the phases: what the plugins cost, and what to try by hand.
 
-use std::env;
+use std::{env, path::Path};
 
 use witgate_policy::{Plugin, Question};
 
@@ -39,13 +39,13 @@ fn asked(plugin: &Plugin, question: Question) -> bool {
     stats.calls + stats.all_fallbacks() > 0
 }
 
-/// Commands to try.
-pub(super) fn show(world: &World, report: &Report, stay: bool) {
+/// Commands to try. `plugins` is where the built modules were found.
+pub(super) fn show(world: &World, report: &Report, plugins: &Path, stay: bool) {
     let paint = report.paint;
     let program = env::args().next().unwrap_or_else(|| "witgate".to_owned());
     if !stay {
         say!();
-        say!("To try it by hand, keep it running: {}", paint.bold(format_args!("{program} demo --stay")));
+        say!("To try it by hand, keep it running: {}", paint.bold(again(&program, plugins)));
         say!("It then says which curl commands to send where, and how to swap the plugin yourself.");
         return;
     }
@@ -89,5 +89,29 @@ pub(super) fn show(world: &World, report: &Report, stay: bool) {
         say!();
         say!("   {}", paint.dim(format_args!("# {title}")));
         lines.iter().for_each(|line| say!("   {line}"));
+    }
+}
+
+/// The command that runs it once more, and stays.
+fn again(program: &str, plugins: &Path) -> String {
+    if plugins == Path::new(super::PLUGINS) {
+        return format!("{program} demo --stay");
+    }
+    let plugins = plugins.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+:,@".contains(c);
+    let plugins = if plugins.chars().all(plain) { plugins } else { format!("'{}'", plugins.replace('\'', r"'\''")) };
+    format!("{program} demo --stay --plugins {plugins}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_runs_again_with_the_plugins_it_ran_with() {
+        let check = |plugins: &str, want: &str| assert_eq!(again("witgate", Path::new(plugins)), want);
+        check("target/plugins", "witgate demo --stay");
+        check("/srv/a-b", "witgate demo --stay --plugins /srv/a-b");
+        check("it's here", r"witgate demo --stay --plugins 'it'\''s here'");
     }
 }

@@ -6,7 +6,7 @@ mod push;
 
 use std::path::PathBuf;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Outcome, client::Client, show::say, target::Connect};
 
@@ -22,9 +22,9 @@ pub(super) enum Command {
         /// The plugin
         #[arg(value_name = "NAME")]
         name: String,
-        /// The version's number
-        #[arg(value_name = "VERSION")]
-        version: u32,
+        /// The version's number, or the first 6 or more digits of its SHA-256
+        #[arg(value_name = "VERSION", value_parser = version)]
+        version: Value,
         #[command(flatten)]
         connect: Connect,
     },
@@ -50,8 +50,8 @@ pub(super) fn command(command: Command) -> Outcome {
         Command::List(arguments) => list::command(&arguments),
         Command::Activate { name, version, connect } => {
             let client = Client::open(&connect)?;
-            client.post(&path(&name, "/activate"), Some(&json!({ "version": version })))?;
-            say!("{name}: version {version} is live");
+            let plugin = client.post(&path(&name, "/activate"), Some(&json!({ "version": version })))?;
+            say!("{name}: version {} is live", plugin["active"]);
             Ok(())
         }
         Command::Rollback { name, connect } => {
@@ -61,6 +61,17 @@ pub(super) fn command(command: Command) -> Outcome {
         }
         Command::Inspect { file } => inspect::command(&file),
     }
+}
+
+/// A version as the proxy takes it. What is written as numbers are is one.
+fn version(text: &str) -> Result<Value, String> {
+    if let Some(number) = text.parse::<u32>().ok().filter(|number| number.to_string() == text) {
+        return Ok(number.into());
+    }
+    if (6..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(text.into());
+    }
+    Err("expected a number, such as 2, or 6 or more hexadecimal digits from the start of a SHA-256".to_owned())
 }
 
 /// The resource of a plugin. Whatever is no letter, digit, `-`, `_` or `.` is percent-encoded: the proxy says what is
@@ -77,6 +88,18 @@ fn path(name: &str, call: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_version_is_a_number_or_the_start_of_a_digest() {
+        assert_eq!(version("3"), Ok(json!(3)));
+        assert_eq!(version("123456"), Ok(json!(123_456)));
+        assert_eq!(version("000123"), Ok(json!("000123")));
+        assert_eq!(version("3f5A9c"), Ok(json!("3f5A9c")));
+        assert_eq!(version(&"12".repeat(32)), Ok(json!("12".repeat(32))));
+        for text in ["", "three", "-1", "3f5a9", "v1.2.3", &"0".repeat(65)] {
+            assert!(version(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn names_are_encoded() {

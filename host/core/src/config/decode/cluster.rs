@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     super::{
         model::{Algorithm, Balance, Cluster, Endpoint, Pool, ScoreMode},
-        reader::{Spot, Table, Value, list, unsupported},
+        reader::{Spot, Table, Value, unsupported},
         references::{References, report_repeats},
         sink::Finding,
         value::{self, quoted},
@@ -66,10 +66,13 @@ fn endpoint<'a>(value: &Value<'a>, addresses: &mut Vec<(String, Spot<'a>)>) -> O
 }
 
 fn balance<'a>(value: &Value<'a>, references: &mut References<'a>) -> Option<Balance> {
-    let names: Vec<&str> = ALGORITHMS.iter().map(|(name, _)| *name).collect();
-    let expected = format!("{} or {{ plugin = \"…\" }}", list(&names));
+    let names: Vec<String> = ALGORITHMS.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+    let expected = format!("{} or {{ plugin = \"…\" }}", names.join(", "));
     if value.is_string() {
-        return algorithm(value).map(Balance::Native);
+        if is_later(value) {
+            return None;
+        }
+        return value.word_or(&ALGORITHMS, &expected, meant).map(Balance::Native);
     }
     let table = value.table(&expected)?;
     let plugin = table.require("plugin", "a plugin's name");
@@ -83,12 +86,30 @@ fn balance<'a>(value: &Value<'a>, references: &mut References<'a>) -> Option<Bal
     Some(Balance::Plugin { plugin: plugin?, mode: mode?, fallback: fallback? })
 }
 
+/// What other proxies call it, or a plugin that was named without saying so.
+fn meant(word: &str) -> Option<String> {
+    let lower = word.to_ascii_lowercase().replace('_', "-");
+    let native = match lower.as_str() {
+        "rr" | "roundrobin" | "wrr" => "round-robin",
+        "least-conn" | "leastconn" | "least-connections" | "p2c" => "least-request",
+        "hash" | "ip-hash" | "consistent-hash" | "ketama" => "ring-hash",
+        "rand" => "random",
+        _ => return value::plugin_name(word).ok().map(|name| format!("{{ plugin = \"{name}\" }}")),
+    };
+    Some(format!("\"{native}\""))
+}
+
 fn algorithm(value: &Value<'_>) -> Option<Algorithm> {
-    if value.is_string() && value.string("")? == LATER_ALGORITHM {
+    if is_later(value) { None } else { value.word(&ALGORITHMS) }
+}
+
+/// Whether it is the word that this version does not have, which is then reported.
+fn is_later(value: &Value<'_>) -> bool {
+    let later = value.is_string() && value.string("") == Some(LATER_ALGORITHM);
+    if later {
         value.report(unsupported(&value.spot, LATER_ALGORITHM));
-        return None;
     }
-    value.word(&ALGORITHMS)
+    later
 }
 
 fn mode(table: &Table<'_>) -> Option<ScoreMode> {

@@ -12,10 +12,10 @@ use std::{ops::RangeInclusive, path::Path, time::Duration};
 
 use super::{
     model::Config,
-    reader::{Table, Value},
+    reader::{Table, Value, list},
     references::{Kind, References},
     sink::Finding,
-    value::{self, MAX_DURATION, quoted, show_duration, show_size},
+    value::{self, Bad, MAX_DURATION, quoted, show_duration, show_size},
 };
 
 /// Most elements of `[[listener]]` and of `[[plugin]]`.
@@ -88,7 +88,8 @@ const PLUGIN_NAME: &str = "a plugin's name: 1 to 64 of a-z, 0-9, - and _, a lett
 /// A duration in a range.
 fn duration(value: &Value<'_>, range: RangeInclusive<Duration>) -> Option<Duration> {
     let (least, most) = (show_duration(*range.start()), show_duration(*range.end()));
-    let expected = format!("a duration from \"{least}\" to \"{most}\", such as \"250ms\", \"2s\" or \"5m\"");
+    let examples = ["250ms", "2s", "5m"].into_iter().filter(|e| value::duration(e).is_ok_and(|e| range.contains(&e)));
+    let expected = format!("a duration from \"{least}\" to \"{most}\"{}", such_as(examples));
     let read = value.parse(&expected, value::duration)?;
     if range.contains(&read) { Some(read) } else { out_of_range(value, &expected) }
 }
@@ -96,15 +97,21 @@ fn duration(value: &Value<'_>, range: RangeInclusive<Duration>) -> Option<Durati
 /// A size in bytes in a range.
 fn size(value: &Value<'_>, range: RangeInclusive<u64>) -> Option<u64> {
     let (least, most) = (show_size(*range.start()), show_size(*range.end()));
-    let expected = format!("a size from \"{least}\" to \"{most}\", such as \"64KiB\" or \"16MiB\"");
+    let examples = ["64KiB", "16MiB"].into_iter().filter(|e| value::size(e).is_ok_and(|e| range.contains(&e)));
+    let expected = format!("a size from \"{least}\" to \"{most}\"{}", such_as(examples));
     let read = value.parse(&expected, value::size)?;
     if range.contains(&read) { Some(read) } else { out_of_range(value, &expected) }
 }
 
+/// `, such as "a", "b" or "c"`.
+fn such_as<'e>(examples: impl Iterator<Item = &'e str>) -> String {
+    let examples: Vec<&str> = examples.collect();
+    if examples.is_empty() { String::new() } else { format!(", such as {}", list(&examples).replace('`', "\"")) }
+}
+
 fn out_of_range<T>(value: &Value<'_>, expected: &str) -> Option<T> {
     let text = quoted(value.string(expected)?);
-    value.report(Finding::error(&value.spot, format!("{text} is out of range")).expected(expected));
-    None
+    value.bad(Bad::new(format!("{text} is out of range")), expected)
 }
 
 /// A path of the file system, joined to `base_dir`.

@@ -92,7 +92,8 @@ fn plugins<'a>(value: &Value<'a>, action: Option<&Action>, references: &mut Refe
 
 /// `split_by`, and `by` of an affinity: at least one key.
 pub(super) fn keys(value: &Value<'_>) -> Vec<Key> {
-    let expected = "keys, such as [{ cookie = \"uid\" }, \"client-address\"]";
+    let expected =
+        "keys, such as [{ cookie = \"uid\" }, \"client-address\"]; { header = \"…\" } and { query = \"…\" } are others";
     let Some(items) = value.array(MAX_LIST, expected) else {
         return Vec::new();
     };
@@ -104,7 +105,7 @@ pub(super) fn keys(value: &Value<'_>) -> Vec<Key> {
 
 fn key(value: &Value<'_>) -> Option<Key> {
     if value.is_string() {
-        return value.word(&[("client-address", ())]).map(|()| Key::ClientAddress);
+        return value.word_or(&[("client-address", ())], KEY, |_| None).map(|()| Key::ClientAddress);
     }
     let table = value.table(KEY)?;
     let (cookie, header, query) = (table.take("cookie"), table.take("header"), table.take("query"));
