@@ -9,7 +9,7 @@ mod exchange;
 mod headers;
 mod reply;
 
-use std::{future::Future, rc::Rc, time::Instant};
+use std::{future::Future, pin::Pin, rc::Rc, time::Instant};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -33,12 +33,11 @@ use exchange::Exchange;
 enum Begun {
     /// It was answered by the proxy.
     Answered(Response<Body>),
-    /// It goes to an endpoint, until its deadline.
-    Forwarded(Box<Flight>, Option<Deadline>),
+    /// It goes to an endpoint. On the heap, because every connection keeps room for what is here.
+    Forwarded(Pin<Box<dyn Future<Output = Response<Body>>>>),
 }
 
-/// A request on its way. On the heap, so that what waits for the response is small: it is moved, and kept with every
-/// connection.
+/// A request on its way.
 struct Flight {
     head: Head,
     body: RequestBody,
@@ -57,7 +56,8 @@ pub fn handle(
     let mut exchange = Exchange::begin(worker, conn, request.version(), Instant::now());
     let begun = match plan(worker, conn, &mut exchange, request) {
         Ok(Planned::Forward { head, body, fate, forward, deadline }) => {
-            Begun::Forwarded(Box::new(Flight { head, body, fate, forward, exchange }), deadline)
+            let flight = Flight { head, body, fate, forward, exchange };
+            Begun::Forwarded(Box::pin(self::forward(flight, deadline)))
         }
         Ok(Planned::Reply(response)) => Begun::Answered(answered(exchange, response)),
         Err(reason) => Begun::Answered(refused(exchange, reason)),
@@ -65,14 +65,14 @@ pub fn handle(
     async move {
         match begun {
             Begun::Answered(response) => response,
-            Begun::Forwarded(flight, deadline) => forward(flight, deadline).await,
+            Begun::Forwarded(response) => response.await,
         }
     }
 }
 
-async fn forward(mut flight: Box<Flight>, deadline: Option<Deadline>) -> Response<Body> {
+async fn forward(mut flight: Flight, deadline: Option<Deadline>) -> Response<Body> {
     let outcome = attempt::within(deadline.as_ref(), attempt::forward(&mut flight)).await;
-    let Flight { mut exchange, .. } = *flight;
+    let Flight { mut exchange, .. } = flight;
     match outcome {
         Ok((mut head, incoming)) => {
             exchange.answered(head.status, &mut head.headers);
