@@ -1,0 +1,45 @@
+//! What the deciding code costs, operation by operation. `cargo bench -p witgate-core` tells the time of each;
+//! started with `--instructions` it only runs each so many times, for `cargo xtask instructions` to count under
+//! callgrind.
+#![expect(clippy::print_stdout, reason = "the names of what is counted are what the counter reads")]
+
+mod answers;
+mod balance;
+mod counted;
+mod inputs;
+mod operation;
+mod requests;
+mod routes;
+
+use divan::Bencher;
+
+use crate::operation::Operation;
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match words.split_first() {
+        Some((first, rest)) if first == "--instructions" => counted::run(rest.first().map_or("", String::as_str)),
+        _ => divan::main(),
+    }
+}
+
+// Enough at a time for the caches to be as warm as they get; left to find the number itself, divan judges by the first,
+// cold rounds, and takes one where that looks slow.
+#[divan::bench(args = names(), sample_size = 256)]
+fn deciding(bencher: Bencher<'_, '_>, name: &str) {
+    if let Some(operation) = all().into_iter().find(|operation| operation.name == name) {
+        operation.make().time(bencher);
+    }
+}
+
+/// Every operation, in the order of a request.
+fn all() -> Vec<Operation> {
+    [routes::operations(), requests::operations(), balance::operations(), answers::operations()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn names() -> Vec<String> {
+    all().into_iter().map(|operation| operation.name).collect()
+}

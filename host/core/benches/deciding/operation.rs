@@ -1,0 +1,71 @@
+//! One operation of the deciding code, to be timed or to be repeated for a counter. Knows none by name.
+
+use std::hint::black_box;
+
+use divan::Bencher;
+
+/// Rounds of an operation that takes up to some thousand instructions: enough that which keys are looked up, and how
+/// the hash maps of this process are seeded, is averaged out.
+pub(crate) const ROUNDS: usize = 4096;
+
+/// An operation, not set up yet: some need tables that take long to make.
+pub(crate) struct Operation {
+    pub(crate) name: String,
+    make: Box<dyn FnOnce() -> Box<dyn Repeat>>,
+}
+
+impl Operation {
+    /// `make` sets it up; the pair that it returns is what makes one round's input, outside of what is measured, and
+    /// what is measured.
+    pub(crate) fn new<I, O, In, Work>(
+        name: impl Into<String>,
+        rounds: usize,
+        make: impl FnOnce() -> (In, Work) + 'static,
+    ) -> Self
+    where
+        I: 'static,
+        O: 'static,
+        In: FnMut() -> I + 'static,
+        Work: FnMut(I) -> O + 'static,
+    {
+        let make = move || -> Box<dyn Repeat> {
+            let (input, work) = make();
+            Box::new(Pair { rounds, input, work })
+        };
+        Self { name: name.into(), make: Box::new(make) }
+    }
+
+    pub(crate) fn make(self) -> Box<dyn Repeat> {
+        (self.make)()
+    }
+}
+
+/// An operation that is set up.
+pub(crate) trait Repeat {
+    fn time(&mut self, bencher: Bencher<'_, '_>);
+
+    /// Runs all its rounds between two calls of `mark`; how many there were.
+    fn count(&mut self, mark: fn()) -> usize;
+}
+
+struct Pair<In, Work> {
+    rounds: usize,
+    input: In,
+    work: Work,
+}
+
+impl<I, O, In: FnMut() -> I, Work: FnMut(I) -> O> Repeat for Pair<In, Work> {
+    fn time(&mut self, bencher: Bencher<'_, '_>) {
+        bencher.with_inputs(&mut self.input).bench_local_values(&mut self.work);
+    }
+
+    fn count(&mut self, mark: fn()) -> usize {
+        let inputs: Vec<I> = (0..self.rounds).map(|_| (self.input)()).collect();
+        mark();
+        for input in inputs {
+            black_box((self.work)(black_box(input)));
+        }
+        mark();
+        self.rounds
+    }
+}
