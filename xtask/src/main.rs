@@ -5,6 +5,7 @@
 mod bench;
 mod demo;
 mod deny;
+mod instructions;
 mod languages;
 mod layering;
 mod plugins;
@@ -30,6 +31,9 @@ usage: cargo xtask COMMAND
                             nothing; --only PART,…: plain, policy, tls, http2, bodies, churn, scale, idle, swap, small,
                             decisions; --binary PATH: measure that proxy; --rounds N, --seconds N, --activations N;
                             --no-write
+  instructions [--record|FILTER]
+                            only the count of instructions of the deciding code; --record: write it down instead of
+                            judging it; with FILTER: only the operations whose name contains it
   layering                  only the check of the house plan: who may import whom
   deny                      only the check of licences and dependencies against deny.toml
 
@@ -47,6 +51,7 @@ fn main() -> ExitCode {
         ("demo", rest) => demo::command(rest),
         ("test", rest) => test::options(rest).and_then(|options| test::command(&options)),
         ("bench", rest) => bench::options(rest).and_then(|options| bench::command(&options)),
+        ("instructions", rest) => instructions::options(rest).and_then(|options| instructions::command(&options)),
         ("layering", []) => layering::command(),
         ("deny", []) => deny::command(),
         ("help" | "-h" | "--help", _) => {

@@ -8,9 +8,14 @@ use std::time::Duration;
 use crate::run::{self, Failed, Outcome};
 use crate::toolchain::{self, Toolchain};
 
-/// Programs that end-to-end tests run, and the Debian package of each.
-const TEST_TOOLS: &[(&str, &str)] =
-    &[("nginx", "nginx-light"), ("wrk", "wrk"), ("curl", "curl"), ("nghttp", "nghttp2-client")];
+/// Programs that tests run, and the Debian package of each.
+const TEST_TOOLS: &[(&str, &str)] = &[
+    ("nginx", "nginx-light"),
+    ("wrk", "wrk"),
+    ("curl", "curl"),
+    ("nghttp", "nghttp2-client"),
+    ("valgrind", "valgrind"),
+];
 
 /// rustup either fetches 30 MB or cannot reach its server; on a slow line it may take minutes, but not for ever.
 const RUSTUP_LIMIT: Duration = Duration::from_secs(180);

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::run::{self, Failed, Outcome};
 use crate::tally::{Counted, Tally};
-use crate::{deny, languages, plugins, setup};
+use crate::{deny, instructions, languages, plugins, setup};
 
 /// What `cargo xtask test` was asked for.
 #[derive(Debug, Default, PartialEq)]
@@ -57,6 +57,9 @@ impl Tests {
         // Pure crates: seconds, and most mistakes.
         let fast = fast_packages();
         self.cargo_test("fast tests", fast.iter().flat_map(|package| ["--package", package]));
+        if self.filter.is_none() {
+            self.check("instructions", || instructions::command(&instructions::Options::default()));
+        }
         if options.fast {
             return;
         }

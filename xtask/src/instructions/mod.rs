@@ -1,0 +1,143 @@
+//! `cargo xtask instructions`: counts the instructions of the deciding code's operations under callgrind, and judges them by
+//! the recorded ones. A count does not depend on what else the machine does, so that a regression shows where times tell nothing.
+
+mod callgrind;
+mod record;
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use self::record::{Count, Record};
+use crate::run::{self, Failed, Outcome};
+use crate::setup;
+
+/// Some twenty seconds on a busy machine; what takes this long is not busy but stuck.
+const RUN_LIMIT: Duration = Duration::from_secs(300);
+
+/// The operations' package is optimised as it is for users, but for link-time optimisation, and without the checks of a debug
+/// build, which would be a third of some counts. Only here, and not in Cargo.toml: the fast tests would take 20 s longer to
+/// build after each change, while this is one more build of one crate, beside what is there of its dependencies. One unit of
+/// code and no incremental build, because how a crate is cut up decides what is inlined, and so what is counted.
+const OPTIMISED: &[&str] =
+    &["opt-level=3", "debug-assertions=false", "overflow-checks=false", "codegen-units=1", "incremental=false"];
+
+/// What `cargo xtask instructions` was asked for.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Options {
+    /// Write the record instead of judging by it.
+    record: bool,
+    /// Only operations whose name contains this; empty: all.
+    filter: String,
+}
+
+pub(crate) fn options(arguments: &[String]) -> Result<Options, Failed> {
+    match arguments {
+        [] => Ok(Options::default()),
+        [flag] if flag == "--record" => Ok(Options { record: true, ..Options::default() }),
+        [filter] if !filter.starts_with('-') => Ok(Options { filter: filter.clone(), ..Options::default() }),
+        _ => Err(Failed::usage(format!("instructions takes --record or one filter, not `{}`", arguments.join(" ")))),
+    }
+}
+
+pub(crate) fn command(options: &Options) -> Outcome {
+    let valgrind = setup::program("valgrind", "valgrind")?;
+    let environment = environment(&valgrind)?;
+    let counts = count(&valgrind, &build()?, &options.filter)?;
+    if options.record {
+        let text = Record::new(environment, &counts).render();
+        fs::write(file(), text).map_err(|error| Failed::new(format!("{}: {error}", file().display())))?;
+        println!("recorded {} operations in {}", counts.len(), file().display());
+        return Ok(());
+    }
+    let text = fs::read_to_string(file()).map_err(|error| Failed::new(format!("{}: {error}", file().display())))?;
+    let record = Record::parse(&text).map_err(|reason| Failed::new(format!("{}: {reason}", file().display())))?;
+    let verdict = record.judge(&environment, &counts, options.filter.is_empty());
+    println!("{}", verdict.table);
+    verdict.hints.iter().for_each(|hint| println!("hint: {hint}"));
+    if verdict.failures.is_empty() { Ok(()) } else { Err(Failed::new(verdict.failures.join("\n"))) }
+}
+
+fn file() -> PathBuf {
+    run::root().join("host/core/benches/instructions.toml")
+}
+
+/// Builds the operations; where the program is.
+fn build() -> Result<PathBuf, Failed> {
+    let mut cargo = run::cargo();
+    cargo.args(["build", "--package", "witgate-core", "--bench", "deciding"]);
+    cargo.arg("--message-format=json-render-diagnostics");
+    for option in OPTIMISED {
+        cargo.arg("--config").arg(format!("profile.dev.package.witgate-core.{option}"));
+    }
+    println!("building the operations");
+    let messages = run::output(&mut cargo)?;
+    executable(&messages).ok_or_else(|| Failed::new(format!("cargo named no program:\n{messages}")))
+}
+
+/// The program that cargo's messages (JSON, one a line) name last. No other string of theirs has this key.
+fn executable(messages: &str) -> Option<PathBuf> {
+    let (_, rest) = messages.rsplit_once("\"executable\":\"")?;
+    Some(PathBuf::from(rest.split_once('"')?.0))
+}
+
+fn count(valgrind: &Path, program: &Path, filter: &str) -> Result<Vec<Count>, Failed> {
+    let folder = run::target_dir().join("instructions");
+    let (names, dumps) = (folder.join("names"), folder.join("callgrind.out"));
+    let failed = |error: std::io::Error| Failed::new(format!("{}: {error}", folder.display()));
+    fs::create_dir_all(&folder).map_err(failed)?;
+    // Dumps are added to what is there.
+    if dumps.exists() {
+        fs::remove_file(&dumps).map_err(failed)?;
+    }
+    let mut command = Command::new(valgrind);
+    // Variables lie above the stack, and would shift it: what is copied to and from it would be aligned otherwise.
+    command.env_clear().current_dir(run::root()).stdout(File::create(&names).map_err(failed)?);
+    command.args(["--quiet", "--tool=callgrind", "--combine-dumps=yes", "--dump-before=*witgate_mark*"]);
+    command.arg(format!("--callgrind-out-file={}", dumps.display()));
+    command.arg(program).args(["--instructions", filter]);
+    run::run_within(&mut command, RUN_LIMIT)?;
+    let read = |file: &Path| fs::read_to_string(file).map_err(failed);
+    callgrind::counts(&read(&names)?, &read(&dumps)?).map_err(Failed::new)
+}
+
+/// What counts depend on beside the sources: the compiler, and which of their variants for this processor the C library and
+/// others take. Processors differ in much more, but valgrind knows no instructions beyond AVX2.
+fn environment(valgrind: &Path) -> Result<String, Failed> {
+    let line = |program: &str, argument: &str| {
+        run::output(Command::new(program).args(argument.split(' '))).map(|text| text.trim().to_string())
+    };
+    let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_string());
+    let libc = line("getconf", "GNU_LIBC_VERSION").unwrap_or_else(|_| "another C library".to_string());
+    let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let avx2 = if processor.split_whitespace().any(|flag| flag == "avx2") { " with AVX2" } else { "" };
+    let valgrind = line(&valgrind.to_string_lossy(), "--version")?;
+    Ok(format!("{}, {}{avx2}, {libc}, {valgrind}", line(&rustc, "--version")?, std::env::consts::ARCH))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments() {
+        let check = |words: &[&str], expected: Option<Options>| {
+            let words: Vec<String> = words.iter().map(|word| word.to_string()).collect();
+            assert_eq!(options(&words).ok(), expected, "{words:?}");
+        };
+        check(&[], Some(Options::default()));
+        check(&["--record"], Some(Options { record: true, ..Options::default() }));
+        check(&["pick"], Some(Options { filter: "pick".to_string(), ..Options::default() }));
+        check(&["--record", "pick"], None);
+        check(&["--other"], None);
+    }
+
+    #[test]
+    fn finds_the_program_in_cargos_messages() {
+        let messages =
+            "{\"executable\":null}\n{\"executable\":\"/t/lib\"}\n{\"executable\":\"/t/deciding-1\",\"x\":2}\n";
+        assert_eq!(executable(messages), Some(PathBuf::from("/t/deciding-1")));
+        assert_eq!(executable("{\"executable\":null}"), None);
+    }
+}
