@@ -349,6 +349,26 @@ fn a_response_that_comes_before_the_request_was_sent_is_passed_on() {
 }
 
 #[test]
+fn a_response_without_a_body_ends_at_its_head_while_the_request_is_still_sent() {
+    let origin = Origin::raw(|stream| {
+        let _ = stream.read(&mut [0; 1024]);
+        // The length is that of the body it would have had (RFC 9110 §8.6).
+        let _ = stream.write_all(b"HTTP/1.1 304 Not Modified\r\netag: \"e\"\r\ncontent-length: 5\r\n\r\n");
+        // Not a byte of the body is read, and the connection stays.
+        let _ = stream.read_exact(&mut vec![0; 64 << 20]);
+    });
+    let running = start(&origin, "", "");
+    let mut client = running.client();
+    client.send("PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000000\r\n\r\nbegun").unwrap();
+    let response = client.response(false).unwrap();
+    assert_eq!((response.status, response.header("etag")), (304, Some("\"e\"")), "{response:?}");
+    wait_for("the request to be settled", || {
+        let metrics = witgate_tests::client::get(running.admin(), "/metrics", "").body;
+        metrics.lines().any(|l| l.starts_with("witgate_endpoint_in_flight{") && l.ends_with(" 0")).then_some(())
+    });
+}
+
+#[test]
 fn a_body_that_is_longer_than_its_response_says_poisons_nothing() {
     let origin = Origin::scripted(|_, stream| {
         // Content-Length: 2, and a whole response of another's making behind it.

@@ -263,10 +263,13 @@ impl Incoming {
 
     /// All of the body, where it was read with the head and has no trailers.
     pub fn read_whole(&mut self) -> Option<Bytes> {
+        // Also while the request is still sent: where a response has no body, nothing of it would ever be polled for.
+        if self.decoder.is_done() {
+            return Some(Bytes::new());
+        }
         let here = self.sending.is_none() && self.decoder.left()? <= self.connection.room.read.len() as u64;
         match here.then(|| self.decoder.next(&mut self.connection.room.read))? {
             Ok(Decoded::Data(data)) => Some(data),
-            Ok(Decoded::End) => Some(Bytes::new()),
             _ => None,
         }
     }
