@@ -164,7 +164,7 @@ fn sound(head: &Head) -> Result<(), ApiError> {
     let all = |name| head.headers.get_all(name).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>();
     match all(header::HOST).as_slice() {
         [] => {}
-        [host] if host.iter().all(|b| b.is_ascii_graphic() && !b"/\\@,?#\"<>".contains(b)) => {}
+        [host] if proxy::host_is_sound(host) => {}
         [_] => return bad("its host is not of the form NAME or NAME:PORT"),
         _ => return bad("it has more than one host"),
     }
@@ -173,11 +173,16 @@ fn sound(head: &Head) -> Result<(), ApiError> {
     if !lengths.iter().all(|length| is_length(length) && *length == lengths[0]) {
         return bad("its Content-Length is not a number, or there are several");
     }
-    match all(header::TRANSFER_ENCODING).as_slice() {
-        [] => Ok(()),
-        _ if !lengths.is_empty() => bad("it has both Content-Length and Transfer-Encoding (RFC 9112 §6.1)"),
-        [coding] if coding.trim_ascii().eq_ignore_ascii_case(b"chunked") => Ok(()),
-        _ => bad("its Transfer-Encoding is not \"chunked\" and nothing else"),
+    if !head.headers.contains_key(header::TRANSFER_ENCODING) {
+        return Ok(());
+    }
+    if !lengths.is_empty() {
+        return bad("it has both Content-Length and Transfer-Encoding (RFC 9112 §6.1)");
+    }
+    if proxy::is_chunked_only(&head.headers) {
+        Ok(())
+    } else {
+        bad("its Transfer-Encoding is not \"chunked\" and nothing else")
     }
 }
 

@@ -92,7 +92,7 @@ pub fn check(head: &Head, found: &Found, conn: &Conn) -> Result<(), Reason> {
 }
 
 /// `uri-host [":" port]`: no white space, no user information, no path, no list.
-fn host_is_sound(host: &[u8]) -> bool {
+pub fn host_is_sound(host: &[u8]) -> bool {
     host.iter()
         .all(|b| b.is_ascii_graphic() && !matches!(b, b'/' | b'\\' | b'@' | b',' | b'?' | b'#' | b'"' | b'<' | b'>'))
 }
@@ -103,7 +103,7 @@ fn without_user(authority: &str) -> &str {
 }
 
 /// Whether the one transfer coding is `chunked`: any other would be lost, as it is not passed on.
-fn is_chunked_only(headers: &HeaderMap) -> bool {
+pub fn is_chunked_only(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     let chunked = codings.next().is_some_and(|c| c.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"));
     chunked && codings.next().is_none()

@@ -17,7 +17,7 @@ use witgate_core::request::{Head, Scheme};
 
 pub use attempt::choose;
 pub use body::Body;
-pub use headers::is_trusted;
+pub use headers::{host_is_sound, is_chunked_only, is_trusted};
 pub use reply::raw_response;
 
 use crate::{
