@@ -154,8 +154,7 @@ mod tests {
     #[test]
     fn arguments() {
         let check = |words: &[&str], expected: Result<&[&str], ()>| {
-            let words: Vec<String> = words.iter().map(|word| word.to_string()).collect();
-            let got = options(&words).map(|options| options.examples).map_err(|_| ());
+            let got = options(&run::words(words)).map(|options| options.examples).map_err(|_| ());
             assert_eq!(got, expected.map(|names| names.iter().map(|name| name.to_string()).collect()), "{words:?}");
         };
         check(&[], Ok(&[]));

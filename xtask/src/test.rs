@@ -150,8 +150,7 @@ mod tests {
     #[test]
     fn arguments() {
         let check = |words: &[&str], expected: Option<Options>| {
-            let words: Vec<String> = words.iter().map(|word| word.to_string()).collect();
-            assert_eq!(options(&words).ok(), expected, "{words:?}");
+            assert_eq!(options(&run::words(words)).ok(), expected, "{words:?}");
         };
         check(&[], Some(Options::default()));
         check(&["--fast", "split"], Some(Options { fast: true, filter: Some("split".to_string()) }));

@@ -106,12 +106,12 @@ fn part(name: &str) -> Result<String, Failed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run;
 
     #[test]
     fn arguments() {
         let check = |words: &[&str], expected: Option<Options>| {
-            let words: Vec<String> = words.iter().map(|word| word.to_string()).collect();
-            assert_eq!(options(&words).ok(), expected, "{words:?}");
+            assert_eq!(options(&run::words(words)).ok(), expected, "{words:?}");
         };
         let quick = || Options {
             effort: Effort { rounds: 1, seconds: 1, careful: false },
