@@ -8,7 +8,7 @@ use super::http::{self, Connection};
 use super::load;
 use super::rounds::{self, Measured};
 use super::site::Site;
-use super::targets::{self, Target};
+use super::targets::Target;
 use crate::run::Failed;
 
 /// Kept, each after one request.
@@ -30,8 +30,8 @@ impl Held {
 }
 
 /// All rounds of all proxies.
-pub(super) fn measure(site: &Site, rounds: usize) -> Vec<Measured<Held>> {
-    rounds::interleave(targets::PLAIN, rounds, |round, target| {
+pub(super) fn measure(site: &Site, targets: &[&Target], rounds: usize) -> Vec<Measured<Held>> {
+    rounds::interleave(targets, rounds, |round, target| {
         let held = one(site, target)?;
         let (each, after) = (held.per_connection(), held.after / 1024.0);
         println!("round {} {:36} {each:6.2} KB/connection  {after:4.0} MB", round + 1, target.name);

@@ -50,7 +50,7 @@ pub(crate) fn command(options: &Options) -> Outcome {
     plugins::command(&plugins::Options::default())?;
     let witgate = proxy_binary(options)?;
     let parts = options.parts();
-    let peers = Peers::prepare(&witgate, &wanted(&parts));
+    let peers = Peers::prepare(&witgate, &wanted(options, &parts));
     let report = Report { write: options.write };
     report.add("machine", &machine::describe(&peers), None)?;
     process::allow_many_files()?;
@@ -92,25 +92,21 @@ fn proxy_binary(options: &Options) -> Result<PathBuf, Failed> {
 }
 
 /// The peers that these parts need.
-fn wanted(parts: &[Part]) -> BTreeSet<Peer> {
-    let targets = parts.iter().flat_map(|part| match part {
-        Part::Load(scenario) => scenario.targets,
-        Part::Idle => targets::PLAIN,
-        Part::Swap | Part::Small | Part::Decisions => &[],
-    });
+fn wanted(options: &Options, parts: &[Part]) -> BTreeSet<Peer> {
+    let targets = parts.iter().flat_map(|part| options.targets(*part));
     targets.map(|target| target.peer).chain([Peer::Witgate]).collect()
 }
 
 fn measure(site: &Site, options: &Options, part: Part, report: &Report, results: &mut Results) -> Outcome {
     match part {
         Part::Load(scenario) => {
-            let all = rounds::measure(site, scenario, options.effort);
+            let all = rounds::measure(site, scenario, &options.targets(part), options.effort);
             let (text, plot) = (report::scenario(scenario, &all), report::scenario_plot(scenario, &all));
             results.loads.push((scenario.part, all));
             report.add(part.name(), &text, Some(&plot))
         }
         Part::Idle => {
-            results.idle = idle::measure(site, options.effort.rounds);
+            results.idle = idle::measure(site, &options.targets(part), options.effort.rounds);
             report.add(part.name(), &report::idle(&results.idle), Some(&report::idle_plot(&results.idle)))
         }
         Part::Swap => {

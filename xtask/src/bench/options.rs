@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::rounds::Effort;
 use super::scenarios::{self, Scenario};
+use super::targets::{self, Target};
 use crate::run::Failed;
 
 /// What can be measured by itself. Each has its markers in docs/performance.md.
@@ -17,6 +18,15 @@ pub(super) enum Part {
 }
 
 impl Part {
+    /// The proxies that it measures; those that only measure this repository's choose themselves.
+    pub(super) fn targets(self) -> &'static [Target] {
+        match self {
+            Part::Load(scenario) => scenario.targets,
+            Part::Idle => targets::PLAIN,
+            Part::Swap | Part::Small | Part::Decisions => &[],
+        }
+    }
+
     pub(super) fn name(self) -> &'static str {
         match self {
             Part::Load(scenario) => scenario.part,
@@ -42,6 +52,8 @@ pub(crate) struct Options {
     pub(super) starts: usize,
     /// Names of parts; all of them where there is none.
     pub(super) only: Vec<String>,
+    /// Parts of names of proxies; all of them where there is none.
+    pub(super) proxies: Vec<String>,
     /// A built proxy to use instead of the release build.
     pub(super) binary: Option<PathBuf>,
     /// Whether docs/ gets the figures.
@@ -55,6 +67,7 @@ impl Default for Options {
             activations: 50,
             starts: 20,
             only: Vec::new(),
+            proxies: Vec::new(),
             binary: None,
             write: true,
         }
@@ -65,6 +78,13 @@ impl Options {
     pub(super) fn parts(&self) -> Vec<Part> {
         let asked = |part: &Part| self.only.is_empty() || self.only.iter().any(|name| name == part.name());
         all().filter(asked).collect()
+    }
+
+    /// The proxies that are to be measured in a part.
+    pub(super) fn targets(&self, part: Part) -> Vec<&'static Target> {
+        let asked =
+            |target: &&Target| self.proxies.is_empty() || self.proxies.iter().any(|name| target.name.contains(&**name));
+        part.targets().iter().filter(asked).collect()
     }
 }
 
@@ -83,6 +103,11 @@ pub(crate) fn options(arguments: &[String]) -> Result<Options, Failed> {
             "--activations" => options.activations = number(word, value()?, 1000)?,
             "--binary" => options.binary = Some(PathBuf::from(value()?)),
             "--only" => options.only = value()?.split(',').map(part).collect::<Result<_, _>>()?,
+            "--proxies" => {
+                // Tables without the others would say less than those that are there.
+                options.proxies = value()?.split(',').map(str::to_string).collect();
+                options.write = false;
+            }
             "--no-write" => options.write = false,
             _ => return Err(Failed::usage(format!("bench does not know `{word}`"))),
         }
@@ -126,6 +151,10 @@ mod tests {
         check(&["--quick", "--only", "swap,plain"], Some(Options { only: two.clone(), ..quick() }));
         let long = Options { effort: Effort { rounds: 9, seconds: 8, careful: true }, ..Options::default() };
         check(&["--rounds", "9", "--seconds", "8"], Some(long));
+        let some = options(&run::words(&["--proxies", "nginx,no policy", "--only", "policy"])).unwrap_or_default();
+        let names: Vec<&str> =
+            some.parts().into_iter().flat_map(|part| some.targets(part)).map(|target| target.name).collect();
+        assert_eq!((names, some.write), (vec!["nginx", "nginx + njs", "nginx + lua", "witgate, no policy"], false));
         for wrong in [&["--rounds"][..], &["--rounds", "0"], &["--seconds", "x"], &["--only", "none"], &["quick"]] {
             check(wrong, None);
         }

@@ -81,11 +81,11 @@ pub(super) fn find<'m, R>(all: &'m [Measured<R>], name: &str) -> Option<&'m Meas
 
 /// Runs all rounds of `one`.
 pub(super) fn interleave<R>(
-    targets: &[Target],
+    targets: &[&Target],
     rounds: usize,
     mut one: impl FnMut(usize, &Target) -> Result<R, Failed>,
 ) -> Vec<Measured<R>> {
-    let new = |target: &Target| Measured { name: target.name, own: target.is_own(), runs: Vec::new(), failed: None };
+    let new = |target: &&Target| Measured { name: target.name, own: target.is_own(), runs: Vec::new(), failed: None };
     let mut all: Vec<Measured<R>> = targets.iter().map(new).collect();
     for round in 0..rounds {
         let mut order: Vec<usize> = (0..all.len()).collect();
@@ -96,7 +96,7 @@ pub(super) fn interleave<R>(
             if all[at].failed.is_some() {
                 continue;
             }
-            match one(round, &targets[at]) {
+            match one(round, targets[at]) {
                 Ok(run) => all[at].runs.push(run),
                 Err(failed) => {
                     println!("round {} {:36} {}", round + 1, targets[at].name, failed.message);
@@ -110,8 +110,8 @@ pub(super) fn interleave<R>(
 }
 
 /// Measures a scenario, and says each run's figures as they come.
-pub(super) fn measure(site: &Site, scenario: &Scenario, effort: Effort) -> Vec<Measured<Run>> {
-    interleave(scenario.targets, effort.rounds, |round, target| {
+pub(super) fn measure(site: &Site, scenario: &Scenario, targets: &[&Target], effort: Effort) -> Vec<Measured<Run>> {
+    interleave(targets, effort.rounds, |round, target| {
         let mut run = one(site, scenario, target, effort)?;
         say(round, target, &run);
         if effort.careful && run.others > NOISE {
@@ -183,7 +183,8 @@ mod tests {
     #[test]
     fn one_that_fails_is_left_out() {
         let mut order = Vec::new();
-        let all = interleave(&targets::PLAIN[..3], 3, |round, target| {
+        let three: Vec<&Target> = targets::PLAIN[..3].iter().collect();
+        let all = interleave(&three, 3, |round, target| {
             order.push((round, target.name));
             if round == 1 && target.name == targets::HAPROXY { Err(Failed::new("no")) } else { Ok(round) }
         });
