@@ -12,6 +12,7 @@ use http::{
     HeaderMap, HeaderName, Method, Uri, Version,
     header::{COOKIE, HOST},
 };
+use memchr::memchr;
 
 /// `http` or `https`, as the client connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -80,11 +81,7 @@ impl Head {
     /// [`host`](Self::host) in lower case; borrowed where it came so.
     pub fn host_lower(&self) -> Cow<'_, str> {
         let host = self.host();
-        if host.bytes().any(|b| b.is_ascii_uppercase()) {
-            Cow::Owned(host.to_ascii_lowercase())
-        } else {
-            Cow::Borrowed(host)
-        }
+        if is_lower(host.as_bytes()) { Cow::Borrowed(host) } else { Cow::Owned(host.to_ascii_lowercase()) }
     }
 
     /// The path without the query, as it came.
@@ -105,12 +102,9 @@ impl Head {
     /// The first cookie of exactly this name, without surrounding quotes; none where its value is not UTF-8.
     /// Scans the `Cookie` headers and never allocates.
     pub fn cookie(&self, name: &str) -> Option<&str> {
-        self.headers
-            .get_all(COOKIE)
-            .iter()
-            .flat_map(|line| line.as_bytes().split(|&b| b == b';'))
-            .find_map(|pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.trim_ascii_start().strip_prefix(b"="))
-            .and_then(|value| std::str::from_utf8(unquoted(value.trim_ascii_start())).ok())
+        let found =
+            self.headers.get_all(COOKIE).iter().find_map(|line| cookie_value(line.as_bytes(), name.as_bytes()))?;
+        std::str::from_utf8(unquoted(found)).ok()
     }
 
     /// The first query parameter of exactly this name. Name and value are percent-decoded, `+` is a space, and bytes
@@ -221,6 +215,28 @@ fn without_port(authority: &str) -> &str {
         None => authority.find(':'),
     };
     &authority[..end.unwrap_or(authority.len())]
+}
+
+/// Whether no letter is in upper case. Without a branch for each byte, so that it is done for many at once.
+fn is_lower(text: &[u8]) -> bool {
+    !text.iter().fold(false, |found, byte| found | byte.is_ascii_uppercase())
+}
+
+/// The value of the first cookie of this name in a line of `name=value` pairs with semicolons between them.
+fn cookie_value<'l>(line: &'l [u8], name: &[u8]) -> Option<&'l [u8]> {
+    let mut rest = line;
+    loop {
+        let (pair, after) = match memchr(b';', rest) {
+            Some(end) => (&rest[..end], Some(&rest[end + 1..])),
+            None => (rest, None),
+        };
+        if let Some(value) = pair.trim_ascii_start().strip_prefix(name)
+            && let Some(value) = value.trim_ascii_start().strip_prefix(b"=")
+        {
+            return Some(value.trim_ascii());
+        }
+        rest = after?;
+    }
 }
 
 fn unquoted(value: &[u8]) -> &[u8] {
