@@ -12,6 +12,12 @@ macro_rules! export {
                 static INSTANCE: $crate::Instance<$plugin> = const { $crate::Instance::new() };
             }
             struct Exported;
+            impl $crate::component::Exported for Exported {
+                type Plugin = $plugin;
+                fn ask<R>(question: impl FnOnce(&$crate::Instance<$plugin>) -> R) -> R {
+                    INSTANCE.with(question)
+                }
+            }
             $crate::__export_one!(lifecycle Exported);
             $($crate::__export_one!($question Exported);)+
         };
@@ -35,58 +41,22 @@ macro_rules! __export_one {
                 $crate::component::lifecycle::exports::witgate::policy::lifecycle::Manifest,
                 ::std::string::String,
             > {
-                $crate::component::configure(&INSTANCE, &config)
+                $crate::component::configure::<Self>(&config)
             }
         }
         $crate::component::lifecycle::export_lifecycle!($exported with_types_in $crate::component::lifecycle);
     };
     (router $exported:ident) => {
-        impl $crate::component::router::exports::witgate::policy::router::Guest for $exported {
-            fn route(
-                request: ::std::vec::Vec<::core::option::Option<::std::string::String>>,
-            ) -> $crate::component::router::exports::witgate::policy::router::Decision {
-                $crate::component::route(&INSTANCE, request)
-            }
-        }
-        $crate::component::router::export_router!($exported with_types_in $crate::component::router);
+        $crate::component::router::export_router!($exported with_types_in $crate::component::questions);
     };
     (splitter $exported:ident) => {
-        impl $crate::component::splitter::exports::witgate::policy::splitter::Guest for $exported {
-            fn split(
-                request: ::std::vec::Vec<::core::option::Option<::std::string::String>>,
-                offer: $crate::component::splitter::exports::witgate::policy::splitter::Offer,
-            ) -> ::core::option::Option<u32> {
-                $crate::component::split(&INSTANCE, request, offer)
-            }
-        }
-        $crate::component::splitter::export_splitter!($exported with_types_in $crate::component::splitter);
+        $crate::component::splitter::export_splitter!($exported with_types_in $crate::component::questions);
     };
     (affinity $exported:ident) => {
-        impl $crate::component::affinity::exports::witgate::policy::affinity::Guest for $exported {
-            fn stick(
-                request: ::std::vec::Vec<::core::option::Option<::std::string::String>>,
-            ) -> ::core::option::Option<$crate::component::affinity::exports::witgate::policy::affinity::Sticky> {
-                $crate::component::stick(&INSTANCE, request)
-            }
-        }
-        $crate::component::affinity::export_affinity!($exported with_types_in $crate::component::affinity);
+        $crate::component::affinity::export_affinity!($exported with_types_in $crate::component::questions);
     };
     (scorer $exported:ident) => {
-        impl $crate::component::scorer::exports::witgate::policy::scorer::Guest for $exported {
-            fn weigh(
-                now_ms: u64,
-                endpoints: $crate::component::scorer::exports::witgate::policy::scorer::Endpoints,
-            ) -> ::std::vec::Vec<f32> {
-                $crate::component::weigh(&INSTANCE, now_ms, endpoints)
-            }
-            fn pick(
-                request: ::std::vec::Vec<::core::option::Option<::std::string::String>>,
-                endpoints: $crate::component::scorer::exports::witgate::policy::scorer::Endpoints,
-            ) -> ::std::vec::Vec<f32> {
-                $crate::component::pick(&INSTANCE, request, endpoints)
-            }
-        }
-        $crate::component::scorer::export_scorer!($exported with_types_in $crate::component::scorer);
+        $crate::component::scorer::export_scorer!($exported with_types_in $crate::component::questions);
     };
     (check router $plugin:ty) => {
         const fn router<P: $crate::Router>() {}

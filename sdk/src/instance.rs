@@ -10,11 +10,11 @@ use crate::endpoints::Endpoints;
 use crate::field::{Field, Fields};
 use crate::offer::{KnownOffers, Offer};
 use crate::plugin::{Affinity, Plugin, Router, Scorer, Splitter};
-use crate::request::Request;
+use crate::request::{Request, Value};
 use crate::router::Decision;
 
 /// Values of the declared fields, in their order.
-pub(crate) type Values = Vec<Option<String>>;
+pub(crate) type Values = [Value];
 
 /// Answers for fields that were not declared.
 pub(crate) type Fetch<'f> = &'f dyn Fn(&Field) -> Option<String>;

@@ -4,13 +4,19 @@ use core::cell::OnceCell;
 
 use crate::field::{Field, Name};
 
+/// The value of a declared field: natively as a test gives it, in a component as it lies in memory.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) type Value = Option<String>;
+#[cfg(target_arch = "wasm32")]
+pub(crate) use crate::component::Value;
+
 /// A view of the request that a question is about.
 ///
 /// Fields that the plugin declared are found among the values that crossed with the question and cost a few
 /// nanoseconds. Any other field is fetched from the host at its first read and kept for the rest of the question.
 pub struct Request<'a> {
     declared: &'a [Field],
-    values: &'a [Option<String>],
+    values: &'a [Value],
     fetch: &'a dyn Fn(&Field) -> Option<String>,
     fetched: OnceCell<Box<Fetched>>,
 }
@@ -23,11 +29,7 @@ struct Fetched {
 }
 
 impl<'a> Request<'a> {
-    pub(crate) fn new(
-        declared: &'a [Field],
-        values: &'a [Option<String>],
-        fetch: &'a dyn Fn(&Field) -> Option<String>,
-    ) -> Self {
+    pub(crate) fn new(declared: &'a [Field], values: &'a [Value], fetch: &'a dyn Fn(&Field) -> Option<String>) -> Self {
         Request { declared, values, fetch, fetched: OnceCell::new() }
     }
 

@@ -13,7 +13,7 @@ use crate::affinity::Sticky;
 use crate::endpoints::Endpoints;
 use crate::field::Field;
 use crate::host::{Level, native};
-use crate::instance::{Instance, Values};
+use crate::instance::Instance;
 use crate::plugin::{Affinity, Plugin, Router, Scorer, Splitter};
 use crate::router::{Action, Decision};
 
@@ -132,7 +132,7 @@ impl<P: Plugin> Harness<P> {
         self.host_calls.get()
     }
 
-    fn values(&self, request: &Request) -> Values {
+    fn values(&self, request: &Request) -> Vec<Option<String>> {
         self.declared.iter().map(|field| request.value(field)).collect()
     }
 

@@ -1,6 +1,7 @@
 //! What a question costs, on the shipped plugins and on a module without any logic. Prints p50 and p99 in nanoseconds
 //! of single calls; the clock's own cost, which the first row shows, is part of each. `cargo bench -p witgate-policy`,
-//! with `-- tenant` only the rows with that in their name; plugins that were not built are left out.
+//! with `-- tenant` only the rows with that in their name; plugins that were not built are left out. Started with
+//! `--instructions` it only asks each question so many times, for `cargo xtask instructions` to count under callgrind.
 #![expect(clippy::print_stdout, reason = "figures are what a bench is for")]
 
 #[path = "../../../tests/fixtures/mod.rs"]
@@ -18,6 +19,8 @@ use witgate_core::request::Head;
 use witgate_policy::{Columns, Engine, EngineOptions, Instances, Plugin, Settings};
 
 const ROUNDS: usize = 50_000;
+/// Rounds to count: each takes as many instructions as the last.
+const COUNTED: usize = 1000;
 
 struct Bench {
     engine: Arc<Engine>,
@@ -29,14 +32,23 @@ struct Bench {
 }
 
 fn main() {
+    // As a worker does, on a thread: under valgrind the main thread's stack is not there until it is used.
+    std::thread::spawn(ask_all).join().expect("every question is answered");
+}
+
+fn ask_all() {
     let mut bench = Bench {
-        engine: Engine::new(EngineOptions::default()).expect("an engine"),
+        // A counter leaves a process little address space.
+        engine: Engine::new(EngineOptions { memory_ceiling: 16 << 20, max_instances: 16, cache: None })
+            .expect("an engine"),
         clusters: ["stable".to_owned(), "canary".to_owned()].into(),
         on: Instances::new(),
         now: Instant::now(),
     };
-    println!("{:<44} {:>9} {:>9}", "call", "p50 ns", "p99 ns");
-    report("nothing: the clock", || true);
+    if !counting() {
+        println!("{:<44} {:>9} {:>9}", "call", "p50 ns", "p99 ns");
+        report("nothing: the clock", || true);
+    }
     bench.plugins_without_logic();
     bench.shipped();
 }
@@ -140,9 +152,29 @@ fn wanted(name: &str) -> bool {
     part.is_none_or(|part| name.contains(&*part) || part.contains(name))
 }
 
+/// Whether a counter counts, and nobody looks at a clock.
+fn counting() -> bool {
+    std::env::args().nth(1).is_some_and(|argument| argument == "--instructions")
+}
+
+/// Where the counter ends a count and starts the next: it knows the function by its name.
+#[inline(never)]
+fn witgate_mark() {
+    black_box(());
+}
+
 /// Runs it many times, of which a fifth is not counted.
 fn report(name: &str, mut call: impl FnMut() -> bool) {
     if !wanted(name) {
+        return;
+    }
+    if counting() {
+        let mut all = || assert!((0..COUNTED).all(|_| black_box(call())), "{name}");
+        all();
+        witgate_mark();
+        all();
+        witgate_mark();
+        println!("{COUNTED} {name}");
         return;
     }
     let mut times: Vec<Duration> = Vec::with_capacity(ROUNDS);

@@ -98,8 +98,7 @@ fn rehearse(caller: Caller<'_>, on: &mut Instance, fields: &[FieldName], setting
         let malformed = |e: answer::Malformed| refused(format!("{question} gave a {e}"));
         let failed = |e: Failure| refused(during(&e, question.name(), caller.budget, settings));
         let mut head = request();
-        let values = scratch.fill(fields, &head);
-        let subject = Subject { caller, values: &values };
+        let subject = Subject { caller, fields, scratch: &mut scratch };
         let head = Some(&mut head);
         match question {
             Question::Router => {

@@ -6,34 +6,37 @@ use std::time::Instant;
 
 use witgate_core::answer::{RawRoute, RawStick};
 use witgate_core::config::Isolation;
-use witgate_core::request::Head;
+use witgate_core::request::{FieldName, Head};
 use witgate_core::rollout::Admission;
 
-use crate::bindings::{Columns, Offer, Values};
-use crate::instances::{Caller, Guest, Instance, Instances};
+use crate::bindings::{Columns, Offer};
+use crate::instances::{Caller, Guest, Instance, Instances, Scratch};
 use crate::plugin::Plugin;
 use crate::{Failure, Question};
 
 /// What a question is asked with.
 pub(crate) struct Subject<'a> {
     pub(crate) caller: Caller<'a>,
-    /// The declared fields' values.
-    pub(crate) values: Values<'a>,
+    /// The declared fields.
+    pub(crate) fields: &'a [FieldName],
+    /// For their values, where they have to lie outside of the store.
+    pub(crate) scratch: &'a mut Scratch,
 }
 
 impl Subject<'_> {
-    pub(crate) fn route(&self, on: &mut Instance) -> Result<RawRoute, Failure> {
+    pub(crate) fn route(self, on: &mut Instance) -> Result<RawRoute, Failure> {
         match &on.guest {
-            Guest::Core(guest) => self.caller.direct(&mut on.store, |store| guest.route(store, self.values)),
+            Guest::Core(guest) => self.caller.direct(&mut on.store, |store| guest.route(store, self.fields)),
             Guest::Component(questions) => {
                 let func = questions.router.as_ref().ok_or_else(not_asked)?.func_route();
-                self.caller.call(&mut on.store, func, (self.values,)).map(|(answer,)| answer.into())
+                let values = self.scratch.fill(self.fields, &on.store.data().head);
+                self.caller.call(&mut on.store, func, (&*values,)).map(|(answer,)| answer.into())
             }
         }
     }
 
     pub(crate) fn split(
-        &self,
+        self,
         on: &mut Instance,
         id: u64,
         weights: &[u32],
@@ -46,11 +49,12 @@ impl Subject<'_> {
         state.offering = true;
         let answer = match &on.guest {
             Guest::Core(guest) => {
-                self.caller.direct(&mut on.store, |store| guest.split(store, self.values, id, weights))
+                self.caller.direct(&mut on.store, |store| guest.split(store, self.fields, id, weights))
             }
             Guest::Component(questions) => {
                 let func = questions.splitter.as_ref().ok_or_else(not_asked)?.func_split();
-                let answer = self.caller.call(&mut on.store, func, (self.values, Offer { id, weights }));
+                let values = self.scratch.fill(self.fields, &on.store.data().head);
+                let answer = self.caller.call(&mut on.store, func, (&*values, Offer { id, weights }));
                 answer.map(|(answer,)| answer)
             }
         };
@@ -58,27 +62,29 @@ impl Subject<'_> {
         answer
     }
 
-    pub(crate) fn stick(&self, on: &mut Instance) -> Result<Option<RawStick>, Failure> {
+    pub(crate) fn stick(self, on: &mut Instance) -> Result<Option<RawStick>, Failure> {
         match &on.guest {
-            Guest::Core(guest) => self.caller.direct(&mut on.store, |store| guest.stick(store, self.values)),
+            Guest::Core(guest) => self.caller.direct(&mut on.store, |store| guest.stick(store, self.fields)),
             Guest::Component(questions) => {
                 let func = questions.affinity.as_ref().ok_or_else(not_asked)?.func_stick();
-                self.caller.call(&mut on.store, func, (self.values,)).map(|(answer,)| answer.map(Into::into))
+                let values = self.scratch.fill(self.fields, &on.store.data().head);
+                self.caller.call(&mut on.store, func, (&*values,)).map(|(answer,)| answer.map(Into::into))
             }
         }
     }
 
-    pub(crate) fn pick(&self, on: &mut Instance, columns: &Columns) -> Result<Vec<f32>, Failure> {
+    pub(crate) fn pick(self, on: &mut Instance, columns: &Columns) -> Result<Vec<f32>, Failure> {
         match &on.guest {
-            Guest::Core(guest) => self.caller.direct(&mut on.store, |store| guest.pick(store, self.values, columns)),
+            Guest::Core(guest) => self.caller.direct(&mut on.store, |store| guest.pick(store, self.fields, columns)),
             Guest::Component(questions) => {
                 let func = questions.scorer.as_ref().ok_or_else(not_asked)?.func_pick();
-                self.caller.call(&mut on.store, func, (self.values, columns.view())).map(|(answer,)| answer)
+                let values = self.scratch.fill(self.fields, &on.store.data().head);
+                self.caller.call(&mut on.store, func, (&*values, columns.view())).map(|(answer,)| answer)
             }
         }
     }
 
-    pub(crate) fn weigh(&self, on: &mut Instance, now_ms: u64, columns: &Columns) -> Result<Vec<f32>, Failure> {
+    pub(crate) fn weigh(self, on: &mut Instance, now_ms: u64, columns: &Columns) -> Result<Vec<f32>, Failure> {
         match &on.guest {
             Guest::Core(guest) => self.caller.direct(&mut on.store, |store| guest.weigh(store, now_ms, columns)),
             Guest::Component(questions) => {
@@ -178,7 +184,7 @@ impl Plugin {
         question: Question,
         head: Option<&mut Head>,
         now: Instant,
-        call: impl FnOnce(&Subject<'_>, &mut Instance) -> Result<R, Failure>,
+        call: impl FnOnce(Subject<'_>, &mut Instance) -> Result<R, Failure>,
     ) -> Result<R, Failure> {
         let slot = on.slot(self);
         let shard = on.shard.0;
@@ -216,9 +222,8 @@ impl Plugin {
             },
         };
         let result = {
-            let values = head.as_deref().map_or_else(Default::default, |head| on.scratch.fill(&self.manifest, head));
-            let subject = Subject { caller, values: &values };
-            with_head(&mut instance, head, |instance| call(&subject, instance))
+            let subject = Subject { caller, fields: &self.manifest, scratch: &mut on.scratch };
+            with_head(&mut instance, head, |instance| call(subject, instance))
         };
         let (ended, state) = (Instant::now(), instance.store.data());
         self.stats.called(shard, question, ended.saturating_duration_since(begun), state.limits.used());

@@ -3,11 +3,15 @@
 //! functions, as those built with the SDK for `wasm32-unknown-unknown` do. What their embedded component type says was
 //! checked before (`inspect.rs`); it must never run a module that was not.
 
+use std::borrow::Cow;
+use std::cell::Cell;
+
 use wasmparser::{Encoding, ExternalKind, Parser, Payload};
 use wasmtime::{
     AsContextMut, Caller, Engine, Extern, InstancePre, Linker, Memory, Module, Store, TypedFunc, WasmParams,
 };
 use witgate_core::answer::{RawRoute, RawStick};
+use witgate_core::request::FieldName;
 
 use crate::Exports;
 use crate::bindings::types::Manifest;
@@ -21,6 +25,10 @@ type Result<T> = wasmtime::Result<T>;
 
 const MEMORY: &str = "memory";
 const REALLOC: &str = "cabi_realloc";
+/// Of modules built with the SDK: `() -> u64`, the address (low half) and the length of a place that the host may write a
+/// question's arguments to, without asking for each piece of memory. It is the host's from one answer to the next, and
+/// whoever has it keeps each answer until the next question of its kind, so that nobody has to be told when it was read.
+const ROOM: &str = "witgate_room";
 /// Run after the start function, as a reactor's constructors are.
 const INITIALIZE: &str = "_initialize";
 
@@ -127,16 +135,19 @@ impl Pre {
             instance.get_typed_func::<(), ()>(&mut *store, INITIALIZE)?.call(&mut *store, ())?;
         }
         let memory = instance.get_memory(&mut *store, MEMORY);
-        let symbols = &self.symbols;
+        let memory = memory.ok_or_else(|| wasmtime::format_err!("the module exports no memory"))?;
+        let room = Room::find(store, &instance, &memory)?;
+        let (symbols, keeps) = (&self.symbols, room.is_there());
         Ok(Guest {
-            memory: memory.ok_or_else(|| wasmtime::format_err!("the module exports no memory"))?,
             realloc: instance.get_typed_func(&mut *store, REALLOC)?,
-            configure: Function::find(store, &instance, &symbols.configure)?,
-            route: Function::optional(store, &instance, symbols.route.as_deref())?,
-            split: Function::optional(store, &instance, symbols.split.as_deref())?,
-            stick: Function::optional(store, &instance, symbols.stick.as_deref())?,
-            weigh: Function::optional(store, &instance, symbols.weigh.as_deref())?,
-            pick: Function::optional(store, &instance, symbols.pick.as_deref())?,
+            configure: Function::find(store, &instance, &symbols.configure, false)?,
+            route: Function::optional(store, &instance, symbols.route.as_deref(), keeps)?,
+            split: Function::optional(store, &instance, symbols.split.as_deref(), keeps)?,
+            stick: Function::optional(store, &instance, symbols.stick.as_deref(), keeps)?,
+            weigh: Function::optional(store, &instance, symbols.weigh.as_deref(), keeps)?,
+            pick: Function::optional(store, &instance, symbols.pick.as_deref(), keeps)?,
+            room,
+            memory,
         })
     }
 }
@@ -147,27 +158,75 @@ type List = (u32, u32);
 /// What `splitter.split` takes: the values, the offer's id, and its weights.
 type Offer = (u32, u32, u64, u32, u32);
 
-/// A function that answers with a pointer, and the one that is told when the answer was read.
+/// A function that answers with a pointer, and the one that wants to be told when the answer was read.
 struct Function<P> {
     call: TypedFunc<P, u32>,
     done: Option<TypedFunc<u32, ()>>,
 }
 
 impl<P: WasmParams> Function<P> {
-    fn find(store: &mut Store<State>, instance: &wasmtime::Instance, symbol: &str) -> Result<Self> {
+    /// `keeps`: what it answers with stays where it is until it is called again.
+    fn find(store: &mut Store<State>, instance: &wasmtime::Instance, symbol: &str, keeps: bool) -> Result<Self> {
         let done = format!("cabi_post_{symbol}");
-        let done = instance.get_func(&mut *store, &done).map(|func| func.typed(&*store)).transpose()?;
+        let done = instance.get_func(&mut *store, &done).filter(|_| !keeps);
+        let done = done.map(|func| func.typed(&*store)).transpose()?;
         Ok(Self { call: instance.get_typed_func(&mut *store, symbol)?, done })
     }
 
-    fn optional(store: &mut Store<State>, instance: &wasmtime::Instance, symbol: Option<&str>) -> Result<Option<Self>> {
-        symbol.map(|symbol| Self::find(store, instance, symbol)).transpose()
+    fn optional(
+        store: &mut Store<State>,
+        instance: &wasmtime::Instance,
+        symbol: Option<&str>,
+        keeps: bool,
+    ) -> Result<Option<Self>> {
+        symbol.map(|symbol| Self::find(store, instance, symbol, keeps)).transpose()
+    }
+}
+
+/// Where arguments are written; nowhere in modules that do not say.
+#[derive(Default)]
+struct Room {
+    at: u32,
+    end: u32,
+    /// What is free of it. A cell, because the instance is borrowed for the time of a question.
+    free: Cell<u32>,
+}
+
+impl Room {
+    fn find(store: &mut Store<State>, instance: &wasmtime::Instance, memory: &Memory) -> Result<Self> {
+        if instance.get_func(&mut *store, ROOM).is_none() {
+            return Ok(Self::default());
+        }
+        let place = instance.get_typed_func::<(), u64>(&mut *store, ROOM)?.call(&mut *store, ())?;
+        #[expect(clippy::cast_possible_truncation, reason = "the two halves")]
+        let (at, len) = (place as u32, (place >> 32) as u32);
+        fits(memory, &*store, at, 1, len)?;
+        let end = at + len;
+        // Not for `configure`, which is no question: what it is given is the guest's to free.
+        Ok(Self { at, end, free: Cell::new(end) })
+    }
+
+    fn is_there(&self) -> bool {
+        self.end > self.at
+    }
+
+    /// Begins anew.
+    fn empty(&self) {
+        self.free.set(self.at);
+    }
+
+    fn take(&self, align: u32, bytes: u32) -> Option<u32> {
+        let at = self.free.get().checked_next_multiple_of(align)?;
+        let end = at.checked_add(bytes).filter(|end| *end <= self.end)?;
+        self.free.set(end);
+        Some(at)
     }
 }
 
 /// One instance of a core module.
 pub(crate) struct Guest {
     memory: Memory,
+    room: Room,
     realloc: TypedFunc<(u32, u32, u32, u32), u32>,
     configure: Function<List>,
     route: Option<Function<List>>,
@@ -187,25 +246,25 @@ impl Guest {
         self.ask(store, &self.configure, config)
     }
 
-    pub(crate) fn route(&self, store: &mut Store<State>, request: &[Option<&str>]) -> Result<RawRoute> {
-        let request = self.values(store, request)?;
+    pub(crate) fn route(&self, store: &mut Store<State>, fields: &[FieldName]) -> Result<RawRoute> {
+        let request = self.values(store, fields)?;
         self.ask(store, asked(&self.route)?, request)
     }
 
     pub(crate) fn split(
         &self,
         store: &mut Store<State>,
-        request: &[Option<&str>],
+        fields: &[FieldName],
         offer: u64,
         weights: &[u32],
     ) -> Result<Option<u32>> {
-        let request = self.values(store, request)?;
+        let request = self.values(store, fields)?;
         let weights = self.column(store, weights, u32::to_le_bytes)?;
         self.ask(store, asked(&self.split)?, (request.0, request.1, offer, weights.0, weights.1))
     }
 
-    pub(crate) fn stick(&self, store: &mut Store<State>, request: &[Option<&str>]) -> Result<Option<RawStick>> {
-        let request = self.values(store, request)?;
+    pub(crate) fn stick(&self, store: &mut Store<State>, fields: &[FieldName]) -> Result<Option<RawStick>> {
+        let request = self.values(store, fields)?;
         self.ask(store, asked(&self.stick)?, request)
     }
 
@@ -216,13 +275,8 @@ impl Guest {
     }
 
     /// As [`Guest::weigh`].
-    pub(crate) fn pick(
-        &self,
-        store: &mut Store<State>,
-        request: &[Option<&str>],
-        endpoints: &Columns,
-    ) -> Result<Vec<f32>> {
-        let at = self.values(store, request)?;
+    pub(crate) fn pick(&self, store: &mut Store<State>, fields: &[FieldName], endpoints: &Columns) -> Result<Vec<f32>> {
+        let at = self.values(store, fields)?;
         let at = self.endpoints(store, 4, &pair(at), endpoints)?;
         self.ask(store, asked(&self.pick)?, at)
     }
@@ -233,23 +287,47 @@ impl Guest {
         if let Some(done) = &function.done {
             done.call(store, at)?;
         }
+        self.room.empty();
         Ok(answer)
     }
 
-    /// `list<option<string>>`.
-    fn values(&self, store: &mut Store<State>, values: &[Option<&str>]) -> Result<List> {
+    /// `list<option<string>>`: these fields of the request in question.
+    fn values(&self, store: &mut Store<State>, fields: &[FieldName]) -> Result<List> {
         const OPTION: usize = 12;
-        let (list, len) = self.room(store, 4, values.len(), OPTION)?;
-        for (n, value) in values.iter().enumerate() {
+        let (list, len) = self.room(store, 4, fields.len(), OPTION)?;
+        for (n, name) in fields.iter().enumerate() {
             let mut option = [0; OPTION];
-            if let Some(text) = value {
+            if let Some(text) = self.field(store, name)? {
                 option[0] = 1;
-                option[4..].copy_from_slice(&pair(self.lower(store, 1, text.as_bytes())?));
+                option[4..].copy_from_slice(&pair(text));
             }
             // The list is inside the memory, which never shrinks.
             self.memory.data_mut(&mut *store)[list as usize + n * OPTION..][..OPTION].copy_from_slice(&option);
         }
         Ok((list, len))
+    }
+
+    /// Writes a field's value straight from the request; none where it has no such field.
+    fn field(&self, store: &mut Store<State>, name: &FieldName) -> Result<Option<List>> {
+        let (memory, state) = self.memory.data_and_store_mut(&mut *store);
+        let address; // Formatted in place, where `Head::field` would allocate.
+        let text = match name {
+            FieldName::ClientAddress => {
+                address = state.head.client_text();
+                Cow::Borrowed(&*address)
+            }
+            name => match state.head.field(name) {
+                Some(text) => text,
+                None => return Ok(None),
+            },
+        };
+        let len = u32::try_from(text.len())?;
+        if let Some(at) = self.room.take(1, len) {
+            memory[at as usize..][..text.len()].copy_from_slice(text.as_bytes());
+            return Ok(Some((at, len)));
+        }
+        let text = text.into_owned(); // The guest is to be asked for a place, and the request lies in its store.
+        self.lower(store, 1, text.as_bytes()).map(Some)
     }
 
     /// A record of eight bytes and the columns, which is all that crosses.
@@ -292,9 +370,12 @@ impl Guest {
         Ok((at, len))
     }
 
-    /// Has the guest make room for `len` elements. What comes back lies inside the memory.
+    /// A place for `len` elements: in the room, or else where the guest says. What comes back lies inside the memory.
     fn room(&self, store: &mut Store<State>, align: u32, len: usize, each: usize) -> Result<List> {
         let bytes = u32::try_from(len.saturating_mul(each))?;
+        if let Some(at) = self.room.take(align, bytes) {
+            return Ok((at, u32::try_from(len)?)); // Of a memory that never shrinks.
+        }
         let at = self.realloc.call(&mut *store, (0, 0, align, bytes))?;
         fits(&self.memory, &*store, at, align, bytes)?;
         Ok((at, u32::try_from(len)?))

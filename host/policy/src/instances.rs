@@ -246,8 +246,8 @@ impl Instances {
     }
 }
 
-/// The declared fields of a request as text in one buffer that is used again from call to call. A copy, because the
-/// request itself stands in the store's data while the instance reads the values.
+/// The declared fields of a request as text in one buffer that is used again from call to call: for components, because the
+/// request itself stands in the store's data while wasmtime writes the values into the instance.
 #[derive(Default)]
 pub(crate) struct Scratch {
     text: String,

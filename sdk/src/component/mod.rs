@@ -1,14 +1,15 @@
-//! The border of a component: generated bindings, and the translation between their types and the SDK's. The only
-//! module with generated code, and so the only one that allows what that code needs; absent from native builds.
+//! The border of a component: generated bindings for the lifecycle and the host's functions, and the questions, whose
+//! arguments and answers cross by hand (see [`arguments`]). The only module with generated code, and so the only one that
+//! allows what that code needs; absent from native builds.
 
-use core::time::Duration;
+mod answers;
+mod arguments;
+pub mod questions;
 
-use crate::affinity::{Cookie, SameSite, Sticky};
-use crate::endpoints::Endpoints;
 use crate::field::Field;
 use crate::instance::Instance;
-use crate::plugin::{Affinity, Plugin, Router, Scorer, Splitter};
-use crate::router::{Action, Decision};
+use crate::plugin::Plugin;
+pub(crate) use arguments::Value;
 
 /// One tiny world for each interface: a plugin's component type is the union of those it exports.
 macro_rules! part {
@@ -34,6 +35,8 @@ part!(
     "lifecycle-part",
     "package witgate:sdk; world lifecycle-part { import witgate:policy/host@0.1.0; export witgate:policy/lifecycle@0.1.0; }"
 );
+// Of the questions only the component type is used, and the macro that exports them by name: `export!` hands it the module
+// `questions`, laid out as the generated one, in place of it. That ties the SDK to this very version of wit-bindgen.
 part!(
     router,
     "export_router",
@@ -112,93 +115,22 @@ pub(crate) mod imports {
     }
 }
 
-type Values = Vec<Option<String>>;
-type Slot<P> = std::thread::LocalKey<Instance<P>>;
+/// What `export!` makes of a plugin.
+pub trait Exported {
+    /// The plugin.
+    type Plugin: Plugin;
+
+    /// Asks the component's only instance of it.
+    fn ask<R>(question: impl FnOnce(&Instance<Self::Plugin>) -> R) -> R;
+}
 
 /// Configures the instance. From here on a panic says in the log where it happened, which a bare trap does not.
-pub fn configure<P: Plugin>(
-    slot: &'static Slot<P>,
+pub fn configure<E: Exported>(
     config: &str,
 ) -> Result<lifecycle::exports::witgate::policy::lifecycle::Manifest, String> {
     std::panic::set_hook(Box::new(|panic| imports::log(crate::Level::Error, &panic.to_string())));
-    let declared = slot.with(|instance| instance.configure(config))?;
+    let declared = E::ask(|instance| instance.configure(config))?;
     Ok(lifecycle::exports::witgate::policy::lifecycle::Manifest {
         fields: declared.into_iter().map(WitField::from).collect(),
     })
-}
-
-/// Asks the router.
-pub fn route<P: Router>(slot: &'static Slot<P>, values: Values) -> router::exports::witgate::policy::router::Decision {
-    use router::exports::witgate::policy::router as wit;
-    let Decision { action, set_headers, remove_headers } =
-        slot.with(|instance| instance.route(&values, &imports::field));
-    let action = match action {
-        Action::Pass => wit::Action::Pass,
-        Action::Cluster(name) => wit::Action::Cluster(name),
-        Action::Respond { status, headers, body } => wit::Action::Respond(wit::Response { status, headers, body }),
-        Action::Redirect { status, location } => wit::Action::Redirect(wit::Redirect { status, location }),
-    };
-    wit::Decision { action, set_headers, remove_headers }
-}
-
-/// Asks the splitter.
-pub fn split<P: Splitter>(
-    slot: &'static Slot<P>,
-    values: Values,
-    offer: splitter::exports::witgate::policy::splitter::Offer,
-) -> Option<u32> {
-    let offered = (offer.id, &*offer.weights);
-    let choice = slot.with(|instance| instance.split(&values, &imports::field, offered, &imports::offered_clusters))?;
-    // An index beyond u32 was not offered: the host says so for u32::MAX as well.
-    Some(u32::try_from(choice).unwrap_or(u32::MAX))
-}
-
-/// Asks for affinity.
-pub fn stick<P: Affinity>(
-    slot: &'static Slot<P>,
-    values: Values,
-) -> Option<affinity::exports::witgate::policy::affinity::Sticky> {
-    use affinity::exports::witgate::policy::affinity as wit;
-    let Sticky { key, set_cookie } = slot.with(|instance| instance.stick(&values, &imports::field))?;
-    let cookie = |cookie: Cookie| wit::Cookie {
-        name: cookie.name,
-        value: cookie.value,
-        max_age: cookie.max_age,
-        path: cookie.path,
-        secure: cookie.secure,
-        http_only: cookie.http_only,
-        same_site: cookie.same_site.map(|same_site| match same_site {
-            SameSite::Strict => wit::SameSite::Strict,
-            SameSite::Lax => wit::SameSite::Lax,
-            SameSite::None => wit::SameSite::None,
-        }),
-    };
-    Some(wit::Sticky { key, set_cookie: set_cookie.map(cookie) })
-}
-
-use scorer::exports::witgate::policy::scorer::Endpoints as WitEndpoints;
-
-impl From<WitEndpoints> for Endpoints {
-    fn from(columns: WitEndpoints) -> Self {
-        Endpoints {
-            id: columns.id,
-            in_flight: columns.in_flight,
-            latency_ms: columns.latency_ms,
-            success_rate: columns.success_rate,
-            request_rate: columns.request_rate,
-            weight: columns.weight,
-            zone: columns.zone,
-            age_s: columns.age_s,
-        }
-    }
-}
-
-/// Asks the scorer about a whole cluster.
-pub fn weigh<P: Scorer>(slot: &'static Slot<P>, now_ms: u64, endpoints: WitEndpoints) -> Vec<f32> {
-    slot.with(|instance| instance.weigh(Duration::from_millis(now_ms), &endpoints.into()))
-}
-
-/// Asks the scorer about the candidates for a request.
-pub fn pick<P: Scorer>(slot: &'static Slot<P>, values: Values, endpoints: WitEndpoints) -> Vec<f32> {
-    slot.with(|instance| instance.pick(&values, &imports::field, &endpoints.into()))
 }

@@ -145,8 +145,8 @@ pub(super) const ROOMS: &[Room] = &[
     },
     Room {
         things: &["wit_bindgen"],
-        files: &["sdk/src/component.rs"],
-        rule: "the guest's side of the contract is generated in sdk/src/component.rs only",
+        files: &["sdk/src/component/mod.rs"],
+        rule: "the guest's side of the contract is generated in sdk/src/component/mod.rs only",
     },
 ];
 
@@ -165,5 +165,8 @@ pub(super) const UNSAFE_ROOMS: &[UnsafeRoom] = &[
     // The trait of allocators is unsafe; what it is worth stands beside it.
     UnsafeRoom { file: "sdk/src/allocator.rs", written: true },
     // wit-bindgen's generate! writes the raw imports and exports of a component.
-    UnsafeRoom { file: "sdk/src/component.rs", written: false },
+    UnsafeRoom { file: "sdk/src/component/mod.rs", written: false },
+    // A question's arguments lie where the host has put them; why they are not left to the generated code stands there.
+    UnsafeRoom { file: "sdk/src/component/arguments.rs", written: true },
+    UnsafeRoom { file: "sdk/src/component/questions.rs", written: true },
 ];

@@ -88,7 +88,7 @@ fn some_things_have_one_room() {
     );
     check("host/policy/src/call.rs", "wasmtime::component::bindgen!({ path: \"wit\" });", "bindings.rs only");
     check("host/policy/src/bindings.rs", "wasmtime::component::bindgen!({ path: \"wit\" });", "");
-    check("sdk/src/lib.rs", "wit_bindgen::generate!({});", "component.rs only");
+    check("sdk/src/lib.rs", "wit_bindgen::generate!({});", "component/mod.rs only");
 }
 
 #[test]

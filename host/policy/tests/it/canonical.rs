@@ -1,4 +1,5 @@
-//! A core module is asked directly and as a component: whatever lies in its memory, both ways must say the same.
+//! A core module is asked directly and as a component, with a room for arguments and without: whatever lies in its memory,
+//! all ways must say the same.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -21,10 +22,11 @@ const ECHO: &str = "(local $i i32) (local $n i32) (local $at i32) \
        (br $next))) \
      (return (i32.const 2048))";
 
-/// The same plugin, as a module and as a component.
-fn both(engine: &Arc<Engine>, fixture: &Fixture) -> [Arc<Plugin>; 2] {
-    [fixture.build(), fixture.component()]
-        .map(|bytes| admit(engine, &bytes, Settings::default()).unwrap_or_else(|e| panic!("{e}")))
+/// The same plugin: as a module, as one with a room, and as a component.
+fn all(engine: &Arc<Engine>, fixture: &Fixture, settings: &Settings) -> [Arc<Plugin>; 3] {
+    let (at, len) = f::ROOM;
+    [fixture.build(), fixture.clone().room(at, len).build(), fixture.component()]
+        .map(|bytes| admit(engine, &bytes, settings.clone()).unwrap_or_else(|e| panic!("{e}")))
 }
 
 /// SplitMix64.
@@ -87,8 +89,9 @@ fn random_memory_reads_the_same_both_ways() {
         budget: Budget { time: Duration::from_secs(10), ..Budget::default() },
         ..Settings::default()
     };
-    let plugins = [fixture.build(), fixture.component()]
-        .map(|bytes| admit(&engine, &bytes, settings.clone()).unwrap_or_else(|e| panic!("{e}")));
+    // Long answers reach to where the arguments are, which a room would change.
+    let [direct, _, component] = all(&engine, &fixture, &settings);
+    let plugins = [direct, component];
     let (mut state, mut read) = (7, 0);
     for round in 0..3000 {
         let memory = memory(&mut state);
@@ -118,9 +121,10 @@ fn every_question_and_misbehaviour_is_the_same_as_a_component() {
         for body in ["", f::LOOP, f::RECURSE, f::EXHAUST, f::TRAP, f::WILD, f::NONSENSE] {
             let fixture = Fixture::new(&[interface]);
             let fixture = if body.is_empty() { fixture } else { fixture.live(function, body) };
-            let [direct, component] = both(&engine, &fixture)
+            let [direct, with_a_room, component] = all(&engine, &fixture, &Settings::default())
                 .map(|plugin| outcome(ask(&plugin, &mut Instances::new(), question, Instant::now())));
             assert_eq!(direct, component, "{question}, {body}");
+            assert_eq!(with_a_room, component, "{question}, {body}, with a room");
         }
     }
 }
@@ -129,10 +133,20 @@ fn every_question_and_misbehaviour_is_the_same_as_a_component() {
 fn the_host_answers_the_same() {
     let engine = engine();
     let fixture = Fixture::every().with_host().always("stick", f::KEY_IS_PATH).always("split", f::LAST_CLUSTER);
-    for plugin in both(&engine, &fixture) {
+    for plugin in all(&engine, &fixture, &Settings::default()) {
         let (mut on, now) = (Instances::new(), Instant::now());
         let stick = plugin.stick(&mut on, &mut head("/some/path"), now).expect("answers").expect("an opinion");
         assert_eq!(stick.key, "/some/path");
         assert_eq!(ask(&plugin, &mut on, Question::Splitter, now), Ok("Some(1)".to_owned()));
+    }
+}
+
+#[test]
+fn a_room_outside_of_the_memory_is_refused() {
+    let engine = engine();
+    for (at, len) in [(65_536, 1), (65_000, 1000), (u32::MAX, 1), (1, u32::MAX)] {
+        let refused = admit(&engine, &Fixture::every().room(at, len).build(), Settings::default());
+        let text = refused.map(|_| ()).expect_err("a wild room").to_string();
+        assert!(text.contains("a pointer leads out of the memory"), "{at}, {len}: {text}");
     }
 }

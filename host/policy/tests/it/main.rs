@@ -5,4 +5,5 @@ mod cache;
 mod canonical;
 mod common;
 mod questions;
+mod shipped;
 mod store;
