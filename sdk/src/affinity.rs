@@ -11,7 +11,7 @@ pub struct Sticky {
     /// 1 to [`MAX_KEY`] bytes.
     pub key: String,
     /// A cookie to set on the response, typically one that carries the key of a new client.
-    pub set_cookie: Option<Cookie>,
+    pub set_cookie: Option<Box<Cookie>>,
 }
 
 impl Sticky {
@@ -24,7 +24,7 @@ impl Sticky {
     /// Sets this cookie on the response.
     #[must_use]
     pub fn set_cookie(mut self, cookie: Cookie) -> Self {
-        self.set_cookie = Some(cookie);
+        self.set_cookie = Some(Box::new(cookie));
         self
     }
 

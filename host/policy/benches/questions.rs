@@ -55,7 +55,8 @@ fn ask_all() {
 
 impl Bench {
     fn plugins_without_logic(&mut self) {
-        let module = Fixture::every().build();
+        // With room for arguments as the SDK has it.
+        let module = Fixture::every().pages(2).room(64 << 10, 4096).build();
         let plugin = self.admit(&module, "{}", Isolation::Worker);
         self.requests("no logic, one field", &plugin);
         for n in [2, 64, 512] {

@@ -188,6 +188,7 @@ impl Plugin {
     ) -> Result<R, Failure> {
         let slot = on.slot(self);
         let shard = on.shard.0;
+        let begun = on.begun.take();
         if on.trial(slot, false) {
             self.breaker.succeeded(now); // Its answer was not rejected until now.
         }
@@ -209,7 +210,7 @@ impl Plugin {
             }
             return Err(self.no_call(shard, question, Failure::Quarantined));
         }
-        let begun = Instant::now();
+        let begun = begun.unwrap_or_else(Instant::now);
         let mut caller = Caller { watched: self.watched(now), ..self.caller() };
         let mut instance = match ready {
             Some(instance) => {
@@ -226,8 +227,10 @@ impl Plugin {
             with_head(&mut instance, head, |instance| call(subject, instance))
         };
         let (ended, state) = (Instant::now(), instance.store.data());
-        self.stats.called(shard, question, ended.saturating_duration_since(begun), state.limits.used());
-        match result.and_then(|answer| self.in_time(&state.deadline, ended, now).map(|()| answer)) {
+        on.ended = Some(ended);
+        let took = ended.saturating_duration_since(begun);
+        self.stats.called(shard, question, took, state.limits.used());
+        match result.and_then(|answer| self.in_time(&state.deadline, took, now).map(|()| answer)) {
             Ok(answer) => {
                 on.trial(slot, admission == Admission::Trial);
                 if self.settings.isolation == Isolation::Worker {

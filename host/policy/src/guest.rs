@@ -143,9 +143,11 @@ impl ResourceLimiter for Limits {
 /// done no wrong: on a loaded machine that happens many times a second, and five such failures would quarantine a
 /// healthy plugin. So a call that is still there at a tick of the epoch has the thread's CPU clock read (a system call,
 /// 200 ns, only in slow calls). From the full budget on it ends at the first tick at which the thread has had the core
-/// for a quarter of the budget since the first of them. An endless loop is cut within two ticks or one tick after the
-/// budget, whichever is later, where the core is free. One instruction is never cut: the longest, a fill of the whole
-/// memory budget, takes 1 ms for each MiB where the pages are new (measured on a virtual machine).
+/// for a quarter of the budget since the first of them. Ticks are 2 ms apart from the first one that finds a call that has
+/// lasted for a quarter of its budget, and for a second after the last such; 10 ms apart else. So the first endless loop in
+/// a while is cut after 12 ms or one tick after the budget, whichever is later, and one that follows after two ticks or
+/// one after the budget, where the core is free. One instruction is never cut: the longest, a fill of the whole memory
+/// budget, takes 1 ms for each MiB where the pages are new (measured on a virtual machine).
 ///
 /// A call that ends by itself is late by the wall clock, which is read then anyway, and has overrun where the thread had
 /// the core for too long: for a quarter of the budget since the first tick that it saw, as above, or for the whole budget
@@ -182,9 +184,14 @@ impl Deadline {
         Self { begun, budget, at_start: watched.then(thread_time), first_look: None, overrun: false }
     }
 
-    /// What to think of a call that ended by itself. Reads a clock only where it is late.
-    pub(crate) fn ended(&self, at: Instant) -> Ended {
-        if at.saturating_duration_since(self.begun) <= self.budget {
+    /// When the call began.
+    pub(crate) fn begun(&self) -> Instant {
+        self.begun
+    }
+
+    /// What to think of a call that ended by itself after this time. Reads a clock only where it is late.
+    pub(crate) fn ended(&self, took: Duration) -> Ended {
+        if took <= self.budget {
             return Ended::InTime;
         }
         let worked = |since: Duration| thread_time().saturating_sub(since);
@@ -201,7 +208,11 @@ impl Deadline {
         let (wall, now) = (Instant::now(), thread_time());
         let first = *self.first_look.get_or_insert(now);
         let worked = now.saturating_sub(first);
-        self.overrun = wall.saturating_duration_since(self.begun) >= self.budget && worked > self.budget / 4;
+        let lasted = wall.saturating_duration_since(self.begun);
+        if lasted >= self.budget / 4 {
+            ticker.look_closely(wall);
+        }
+        self.overrun = lasted >= self.budget && worked > self.budget / 4;
         if self.overrun {
             return UpdateDeadline::Interrupt;
         }

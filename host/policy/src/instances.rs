@@ -130,7 +130,8 @@ impl Caller<'_> {
 
 /// Whether a watched call that ended by itself kept to its budget.
 fn in_time(store: &Store<State>) -> Result<(), Failure> {
-    match store.data().deadline.ended(Instant::now()) {
+    let deadline = &store.data().deadline;
+    match deadline.ended(deadline.begun().elapsed()) {
         Ended::Overrun => Err(Failure::Overrun),
         Ended::InTime | Ended::Late | Ended::Suspect => Ok(()),
     }
@@ -167,6 +168,10 @@ pub struct Instances {
     kept: Vec<Kept>,
     pub(crate) scratch: Scratch,
     pub(crate) shard: Shard,
+    /// When the last question ended.
+    pub(crate) ended: Option<Instant>,
+    /// When the next one begins, where that is known.
+    pub(crate) begun: Option<Instant>,
 }
 
 /// What a worker has of one plugin. The list is scanned: a worker serves a handful of plugins.
@@ -209,6 +214,12 @@ impl Instances {
                 gone.engine.keeper.discard(instance);
             }
         }
+    }
+
+    /// Says that nothing but deciding lies between the last question and the next, which begins then where the last one
+    /// ended: a clock is read once less, which is a tenth of a short question.
+    pub fn go_on(&mut self) {
+        self.begun = self.ended;
     }
 
     /// Instances that are held now.

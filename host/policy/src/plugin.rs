@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
 use witgate_core::config::{Budget, Isolation, Quarantine};
@@ -231,8 +231,8 @@ impl Plugin {
 
     /// What to think of a call that gave an answer. One that was late has those after it watched for as long as the
     /// circuit remembers failures.
-    pub(crate) fn in_time(&self, deadline: &Deadline, ended: Instant, now: Instant) -> Result<(), Failure> {
-        let ended = deadline.ended(ended);
+    pub(crate) fn in_time(&self, deadline: &Deadline, took: Duration, now: Instant) -> Result<(), Failure> {
+        let ended = deadline.ended(took);
         if ended != Ended::InTime {
             let until = self.age(now).saturating_add(engine::nanos(self.settings.quarantine.window));
             self.watched_until.fetch_max(until, Ordering::Relaxed);
@@ -245,7 +245,7 @@ impl Plugin {
     }
 
     /// A fresh, configured instance.
-    pub(crate) fn make(&self, start: std::time::Duration, configure: std::time::Duration) -> Result<Instance, Failure> {
+    pub(crate) fn make(&self, start: Duration, configure: Duration) -> Result<Instance, Failure> {
         let mut instance = Caller { budget: start, ..self.caller() }.start(&self.log, self.settings.budget.memory)?;
         let answer = Caller { budget: configure, ..self.caller() }.configure(&mut instance, &self.settings.config)?;
         match answer.map(admission::manifest) {

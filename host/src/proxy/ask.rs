@@ -22,6 +22,8 @@ pub struct Asker<'a> {
     instances: &'a mut Instances,
     now: Instant,
     random: &'a dyn Fn() -> u64,
+    /// Whether a question was asked already: what lies between is a matter of nanoseconds.
+    going_on: bool,
     record: Option<&'a mut Vec<Asked>>,
 }
 
@@ -45,7 +47,7 @@ pub struct Asked {
 impl<'a> Asker<'a> {
     /// For a request whose head came at `now`.
     pub fn new(instances: &'a mut Instances, now: Instant, random: &'a dyn Fn() -> u64) -> Self {
-        Self { instances, now, random, record: None }
+        Self { instances, now, random, going_on: false, record: None }
     }
 
     /// The same, with a record.
@@ -78,6 +80,9 @@ impl<'a> Asker<'a> {
             return if asked.on_error == OnError::Reject { Err(Reason::PluginFailure) } else { Ok(None) };
         };
         let began = self.record.is_some().then(Instant::now);
+        if std::mem::replace(&mut self.going_on, true) {
+            self.instances.go_on();
+        }
         let outcome = call(plugin, self.instances, self.now).and_then(|raw| {
             accept(raw).map_err(|malformed| {
                 plugin.reject(self.instances, question, &malformed.0, self.now);

@@ -88,7 +88,8 @@ pub(super) fn stick(sticky: Option<&Sticky>, to: &mut [u32; 18]) {
     let Some(Sticky { key, set_cookie }) = sticky else { return };
     [to[2], to[3]] = text(key);
     to[4] = u32::from(set_cookie.is_some());
-    let Some(Cookie { name, value, max_age, path, secure, http_only, same_site }) = set_cookie else { return };
+    let Some(cookie) = set_cookie else { return };
+    let Cookie { name, value, max_age, path, secure, http_only, same_site } = &**cookie;
     [to[6], to[7]] = text(name);
     [to[8], to[9]] = text(value);
     to[10] = u32::from(max_age.is_some());
