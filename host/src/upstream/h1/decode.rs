@@ -48,7 +48,9 @@ pub(super) struct Chunked {
 enum State {
     /// In a chunk's size, with at least one digit read or not.
     Size(u64, bool),
-    /// Behind the size: until the line ends.
+    /// White space behind the size.
+    Blank(u64),
+    /// Behind the size and a semicolon: until the line ends.
     Extension(u64),
     /// The line feed of the size's line.
     SizeLf(u64),
@@ -167,14 +169,15 @@ impl Chunked {
             }
             (State::Size(size, true), b'\r') => State::SizeLf(size),
             // White space before an extension is bad, and common (RFC 9112 §7.1.1).
-            (State::Size(size, true), b';' | b' ' | b'\t') => State::Extension(size),
-            (State::Extension(size), b'\r') => State::SizeLf(size),
+            (State::Size(size, true) | State::Blank(size), b' ' | b'\t') => {
+                self.count_extension()?;
+                State::Blank(size)
+            }
+            (State::Size(size, true) | State::Blank(size), b';') => State::Extension(size),
+            (State::Blank(size) | State::Extension(size), b'\r') => State::SizeLf(size),
             (State::Extension(_), b'\n' | 0) => return Err(Malformed("a chunk's extension")),
             (State::Extension(size), _) => {
-                self.extensions += 1;
-                if self.extensions > MAX_EXTENSIONS {
-                    return Err(Malformed("chunk extensions that do not end"));
-                }
+                self.count_extension()?;
                 State::Extension(size)
             }
             (State::SizeLf(0), b'\n') => State::Trailers,
@@ -183,6 +186,11 @@ impl Chunked {
             (State::DataLf, b'\n') => State::Size(0, false),
             _ => return Err(Malformed("a chunk's size or end")),
         })
+    }
+
+    fn count_extension(&mut self) -> Result<(), Malformed> {
+        self.extensions += 1;
+        if self.extensions > MAX_EXTENSIONS { Err(Malformed("chunk extensions that do not end")) } else { Ok(()) }
     }
 }
 
@@ -195,6 +203,10 @@ fn trailers(buffer: &mut BytesMut) -> Result<Decoded, Malformed> {
         Ok(httparse::Status::Partial) => return Err(Malformed("trailers that do not end")),
         Err(_) => return Err(Malformed("a trailer")),
     };
+    // As in all of a chunked body, a line feed alone ends no line, though httparse lets it.
+    if memchr::memchr_iter(b'\n', &buffer[..end]).any(|at| at == 0 || buffer[at - 1] != b'\r') {
+        return Err(Malformed("a trailer"));
+    }
     let mut map = HeaderMap::new();
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed("a trailer's name"))?;
@@ -255,10 +267,14 @@ mod tests {
             "5\rhello",
             "10000000000000000\r\n",
             "1;a\nb\r\n",
-            "1 2\0\r\n",
+            "1 2\r\nx\r\n",
+            "1;a\0\r\n",
             "0\r\n: a\r\n\r\n",
             "0\r\nx : a\r\n\r\n",
             "0\r\nx: a\r\n b\r\n\r\n",
+            "0\r\nx: a\n\r\n",
+            "0\r\nx: a\r\n\n",
+            "0\r\n\n",
         ] {
             let (mut decoder, mut buffer) = (Decoder::new(Framing::Chunked), BytesMut::from(body));
             let outcome = loop {
@@ -269,8 +285,10 @@ mod tests {
             };
             assert!(outcome.is_err(), "{body:?}: {outcome:?}");
         }
-        let long = format!("1;{}", "x".repeat(MAX_EXTENSIONS + 1));
-        assert!(Decoder::new(Framing::Chunked).next(&mut BytesMut::from(&long[..])).is_err());
+        for endless in [format!("1;{}", "x".repeat(MAX_EXTENSIONS + 1)), format!("1{}", " ".repeat(MAX_EXTENSIONS + 1))]
+        {
+            assert!(Decoder::new(Framing::Chunked).next(&mut BytesMut::from(&endless[..])).is_err());
+        }
         let long = format!("0\r\nx: {}", "y".repeat(MAX_TRAILERS + 1));
         assert!(Decoder::new(Framing::Chunked).next(&mut BytesMut::from(&long[..])).is_err());
     }

@@ -61,11 +61,12 @@ pub(super) fn take(buffer: &mut BytesMut, spent: &mut usize, no_body: bool) -> R
 
 fn take_one(buffer: &mut BytesMut, no_body: bool) -> Result<Option<Head>, Malformed> {
     const NONE: Malformed = Malformed("a head that is none");
-    let Some(end) = super::end_of_head(buffer) else {
-        // Whatever does not speak HTTP need not be waited for.
-        let begun = buffer.len().min(BEGIN.len());
-        return if buffer[..begun] == BEGIN[..begun] { Ok(None) } else { Err(NONE) };
-    };
+    // Whatever does not speak HTTP need not be waited for; and httparse would skip empty lines before a head.
+    let begun = buffer.len().min(BEGIN.len());
+    if buffer[..begun] != BEGIN[..begun] {
+        return Err(NONE);
+    }
+    let Some(end) = super::end_of_head(buffer) else { return Ok(None) };
     let head = buffer.split_to(end).freeze();
     let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut parsed = httparse::Response::new(&mut []);
@@ -259,6 +260,8 @@ mod tests {
             "HTTP/1.1 200 OK\r\n: a\r\n\r\n",
             "HTTP/2.0 200 OK\r\n\r\n",
             "\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+            "\r\nHTTP/1.1 200 OK\r\n\r\n",
+            "HTTP/1.1 103 Early Hints\r\n\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
             "HTTP/1.1 20 OK\r\n\r\n",
             "HTTP/1.1 099 OK\r\n\r\n",
             "HTTP/1.1 2000 OK\r\n\r\n",

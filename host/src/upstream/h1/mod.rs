@@ -3,6 +3,8 @@
 //! response.
 
 mod decode;
+#[cfg(test)]
+mod differential;
 mod head;
 mod send;
 
