@@ -58,7 +58,8 @@ impl Tests {
         let fast = fast_packages();
         self.cargo_test("fast tests", fast.iter().flat_map(|package| ["--package", package]));
         if self.filter.is_none() {
-            self.check("instructions", || instructions::command(&instructions::Options::default()));
+            let options = instructions::Options::default();
+            self.check("instructions", || instructions::suite(&instructions::DECIDING, &options));
         }
         if options.fast {
             return;
@@ -75,6 +76,8 @@ impl Tests {
         let exclude = fast.iter().flat_map(|package| ["--exclude", package]);
         self.cargo_test("tests", ["--workspace"].into_iter().chain(exclude));
         if everything {
+            let options = instructions::Options::default();
+            self.check("instructions of questions", || instructions::suite(&instructions::QUESTIONS, &options));
             let mut doc = run::cargo();
             doc.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-Dwarnings");
             self.check("documentation", || run::run(&mut doc));

@@ -1,5 +1,6 @@
-//! `cargo xtask instructions`: counts the instructions of the deciding code's operations under callgrind, and judges them by
-//! the recorded ones. A count does not depend on what else the machine does, so that a regression shows where times tell nothing.
+//! `cargo xtask instructions`: counts the instructions of the deciding code's operations and of plugins' questions under
+//! callgrind, and judges them by the recorded ones. A count does not depend on what else the machine does, so that a
+//! regression shows where times tell nothing.
 
 mod callgrind;
 mod record;
@@ -11,14 +12,35 @@ use std::time::Duration;
 
 use self::record::{Count, Record};
 use crate::run::{self, Failed, Outcome};
-use crate::setup;
+use crate::{plugins, setup};
 
-/// Some twenty seconds on a busy machine; what takes this long is not busy but stuck.
-const RUN_LIMIT: Duration = Duration::from_secs(300);
+/// Some twenty seconds on a busy machine, and a minute where plugins are compiled; what takes this long is stuck.
+const RUN_LIMIT: Duration = Duration::from_secs(600);
 
-/// The operations' package is optimised as it is for users, but for link-time optimisation, and without the checks of a debug
+/// A benchmark that counts when it is started with `--instructions`, and has its record beside it.
+pub(crate) struct Suite {
+    package: &'static str,
+    bench: &'static str,
+    folder: &'static str,
+    /// What is optimised as for users.
+    optimised: &'static [&'static str],
+}
+
+/// The native decisions.
+pub(crate) const DECIDING: Suite =
+    Suite { package: "witgate-core", bench: "deciding", folder: "host/core/benches", optimised: &["witgate-core"] };
+
+/// What a question costs, crossing and plugin; the plugins must have been built.
+pub(crate) const QUESTIONS: Suite = Suite {
+    package: "witgate-policy",
+    bench: "questions",
+    folder: "host/policy/benches",
+    optimised: &["witgate-core", "witgate-policy"],
+};
+
+/// The suite's packages are optimised as it is for users, but for link-time optimisation, and without the checks of a debug
 /// build, which would be a third of some counts. Only here, and not in Cargo.toml: the fast tests would take 20 s longer to
-/// build after each change, while this is one more build of one crate, beside what is there of its dependencies. One unit of
+/// build after each change, while this is one more build of a crate or two, beside what is there of their dependencies. One unit of
 /// code and no incremental build, because how a crate is cut up decides what is inlined, and so what is counted.
 const OPTIMISED: &[&str] =
     &["opt-level=3", "debug-assertions=false", "overflow-checks=false", "codegen-units=1", "incremental=false"];
@@ -41,35 +63,53 @@ pub(crate) fn options(arguments: &[String]) -> Result<Options, Failed> {
     }
 }
 
+/// Both suites; those of questions need plugins.
 pub(crate) fn command(options: &Options) -> Outcome {
+    suite(&DECIDING, options)?;
+    plugins::command(&plugins::Options::default())?;
+    suite(&QUESTIONS, options)
+}
+
+/// One of them.
+pub(crate) fn suite(suite: &Suite, options: &Options) -> Outcome {
     let valgrind = setup::program("valgrind", "valgrind")?;
     let environment = environment(&valgrind)?;
-    let counts = count(&valgrind, &build()?, &options.filter)?;
-    if options.record {
-        let text = Record::new(environment, &counts).render();
-        fs::write(file(), text).map_err(|error| Failed::new(format!("{}: {error}", file().display())))?;
-        println!("recorded {} operations in {}", counts.len(), file().display());
+    let counts = count(&valgrind, suite, &build(suite)?, &options.filter)?;
+    if counts.is_empty() {
+        println!("no operation of {} has such a name", suite.package);
         return Ok(());
     }
-    let text = fs::read_to_string(file()).map_err(|error| Failed::new(format!("{}: {error}", file().display())))?;
-    let record = Record::parse(&text).map_err(|reason| Failed::new(format!("{}: {reason}", file().display())))?;
+    let file = suite.file();
+    let failed = |error: std::io::Error| Failed::new(format!("{}: {error}", file.display()));
+    if options.record {
+        let text = Record::new(environment, &counts).render();
+        fs::write(&file, text).map_err(failed)?;
+        println!("recorded {} operations in {}", counts.len(), file.display());
+        return Ok(());
+    }
+    let text = fs::read_to_string(&file).map_err(failed)?;
+    let record = Record::parse(&text).map_err(|reason| Failed::new(format!("{}: {reason}", file.display())))?;
     let verdict = record.judge(&environment, &counts, options.filter.is_empty());
     println!("{}", verdict.table);
     verdict.hints.iter().for_each(|hint| println!("hint: {hint}"));
     if verdict.failures.is_empty() { Ok(()) } else { Err(Failed::new(verdict.failures.join("\n"))) }
 }
 
-fn file() -> PathBuf {
-    run::root().join("host/core/benches/instructions.toml")
+impl Suite {
+    fn file(&self) -> PathBuf {
+        run::root().join(self.folder).join("instructions.toml")
+    }
 }
 
 /// Builds the operations; where the program is.
-fn build() -> Result<PathBuf, Failed> {
+fn build(suite: &Suite) -> Result<PathBuf, Failed> {
     let mut cargo = run::cargo();
-    cargo.args(["build", "--package", "witgate-core", "--bench", "deciding"]);
+    cargo.args(["build", "--package", suite.package, "--bench", suite.bench]);
     cargo.arg("--message-format=json-render-diagnostics");
-    for option in OPTIMISED {
-        cargo.arg("--config").arg(format!("profile.dev.package.witgate-core.{option}"));
+    for package in suite.optimised {
+        for option in OPTIMISED {
+            cargo.arg("--config").arg(format!("profile.dev.package.{package}.{option}"));
+        }
     }
     println!("building the operations");
     let messages = run::output(&mut cargo)?;
@@ -82,8 +122,8 @@ fn executable(messages: &str) -> Option<PathBuf> {
     Some(PathBuf::from(rest.split_once('"')?.0))
 }
 
-fn count(valgrind: &Path, program: &Path, filter: &str) -> Result<Vec<Count>, Failed> {
-    let folder = run::target_dir().join("instructions");
+fn count(valgrind: &Path, suite: &Suite, program: &Path, filter: &str) -> Result<Vec<Count>, Failed> {
+    let folder = run::target_dir().join("instructions").join(suite.bench);
     let (names, dumps) = (folder.join("names"), folder.join("callgrind.out"));
     let failed = |error: std::io::Error| Failed::new(format!("{}: {error}", folder.display()));
     fs::create_dir_all(&folder).map_err(failed)?;

@@ -8,8 +8,8 @@ use std::fmt::Write;
 const PERCENT: u64 = 10;
 
 const HEADER: &str = "\
-# Instructions of one round of each operation in benches/deciding. Written by `cargo xtask instructions --record`, and
-# explained in docs/performance.md.
+# Instructions of one round of each operation of this benchmark. Written by `cargo xtask instructions --record`, and explained
+# in docs/performance.md.
 ";
 
 /// What was counted for one operation.
