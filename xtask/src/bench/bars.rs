@@ -47,7 +47,7 @@ const fn cpu(name: &'static str, most: f64, part: &'static str, own: &'static st
 /// What the plugins answer that declare two fields.
 const ASKED: &[&str] = &["two fields: route", "two fields: split", "two fields, sets a header: route"];
 
-const BARS: [Bar; 17] = [
+const BARS: [Bar; 19] = [
     cpu("A: CPU/request ÷ nginx", 1.08, "plain", WITGATE, NGINX),
     cpu("A: CPU/request ÷ Pingora", 0.60, "plain", WITGATE, PINGORA),
     cpu("A: CPU/request ÷ Envoy", 0.45, "plain", WITGATE, ENVOY),
@@ -71,7 +71,8 @@ const BARS: [Bar; 17] = [
     cpu("D: CPU/request ÷ nginx", 0.75, "http2", WITGATE, NGINX),
     cpu("F: CPU/MB ÷ nginx", 1.12, "bodies", WITGATE, NGINX),
     cpu("G: CPU/request ÷ nginx", 1.2, "churn", WITGATE, NGINX),
-    cpu("H: CPU/request ÷ one route, two endpoints", 1.05, "scale", WITGATE, ONE_ROUTE),
+    cpu("H: CPU/request, one busy route ÷ a configuration of one", 1.05, "busy", WITGATE, ONE_ROUTE),
+    cpu("H: CPU/request, all routes and endpoints in turn ÷ one route", 1.05, "scale", WITGATE, ONE_ROUTE),
     Bar { name: "I: KB for each idle connection", limit: Limit::AtMost(13.0), figure: Figure::Idle },
     Bar {
         name: "one route or split, two declared fields: p50, µs",
@@ -84,7 +85,12 @@ const BARS: [Bar; 17] = [
         figure: Figure::Decision(ASKED, Percentile::P99),
     },
     Bar {
-        name: "weighing 512 endpoints: p50, µs",
+        name: "weighing 512 endpoints, without logic: p50, µs",
+        limit: Limit::AtMost(3.0),
+        figure: Figure::Decision(&["no logic, 512 endpoints: weigh"], Percentile::P50),
+    },
+    Bar {
+        name: "weighing 512 endpoints, with that of `latency`: p50, µs",
         limit: Limit::AtMost(3.0),
         figure: Figure::Decision(&["latency, 512 endpoints: weigh"], Percentile::P50),
     },
@@ -193,11 +199,13 @@ mod tests {
             decision("canary, two fields: split", 500, 900),
             decision("tenant, two fields, sets a header: route", 550, 2100),
             decision("session, two fields: stick", 5000, 5000),
+            decision("no logic, 512 endpoints: weigh", 1700, 1800),
             decision("latency, 512 endpoints: weigh", 2900, 3200),
         ];
         let results = Results { decisions, ..Results::default() };
         let figure = |at: usize| BARS[at].figure.measured(&results);
-        assert_eq!((figure(13), figure(14), figure(15)), (Some(0.55), Some(2.1), Some(2.9)));
+        let figures = [15, 16, 17].map(figure);
+        assert_eq!((figure(14), figures), (Some(0.55), [Some(2.1), Some(1.7), Some(2.9)]));
     }
 
     #[test]

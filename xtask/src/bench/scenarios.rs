@@ -125,8 +125,19 @@ pub(super) const SCALE: Scenario = Scenario {
     per: Per::Request,
 };
 
+pub(super) const BUSY: Scenario = Scenario {
+    part: "busy",
+    title: "The same configurations, all requests for one of the routes, which has ten endpoints",
+    short: "H. One busy route of 10,000",
+    work: load::BUSY,
+    targets: targets::BUSY,
+    absent: &[],
+    baselines: &[NGINX, ONE_ROUTE],
+    per: Per::Request,
+};
+
 /// All of them, in the document's order.
-pub(super) const ALL: [&Scenario; 7] = [&PLAIN, &POLICY, &TLS, &HTTP2, &BODIES, &CHURN, &SCALE];
+pub(super) const ALL: [&Scenario; 8] = [&PLAIN, &POLICY, &TLS, &HTTP2, &BODIES, &CHURN, &SCALE, &BUSY];
 
 #[cfg(test)]
 mod tests {

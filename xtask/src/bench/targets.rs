@@ -119,5 +119,13 @@ pub(super) const SCALE: &[Target] = &[
     routed(WITGATE, Peer::Witgate, "witgate-scale.toml"),
 ];
 
+/// What it costs to have a large configuration, apart from what it costs to use all of it.
+pub(super) const BUSY: &[Target] = &[
+    balanced("nginx, one location", Peer::Nginx, "nginx-plain.conf"),
+    routed(NGINX, Peer::Nginx, "nginx-scale.conf"),
+    balanced(ONE_ROUTE, Peer::Witgate, "witgate-plain.toml"),
+    routed(WITGATE, Peer::Witgate, "witgate-scale.toml"),
+];
+
 /// All four shipped plugins, for everything but the scenarios.
 pub(super) const FULL: Target = policy("witgate, four plugins", Peer::Witgate, "witgate-full.toml");

@@ -46,6 +46,7 @@ impl Tool {
 pub(super) const SMALL: Work = Work { tool: Tool::Wrk, path: "/", script: None, body: 128 };
 pub(super) const USERS: Work = Work { script: Some("users.lua"), ..SMALL };
 pub(super) const ROUTED: Work = Work { script: Some("scale.lua"), ..SMALL };
+pub(super) const BUSY: Work = Work { script: Some("busy.lua"), ..SMALL };
 pub(super) const ENCRYPTED: Work = Work { tool: Tool::WrkTls, ..SMALL };
 pub(super) const CLOSING: Work = Work { tool: Tool::WrkClosing, ..SMALL };
 pub(super) const STREAMS: Work = Work { tool: Tool::H2load, ..SMALL };
