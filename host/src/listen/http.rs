@@ -43,10 +43,6 @@ const MAX_PENDING_RESETS: usize = 64;
 
 /// Serves one connection to its end.
 pub async fn serve(worker: &Rc<Worker>, conn: &Rc<Conn>, mut stream: TcpStream) {
-    // Small responses must not wait for the acknowledgement of the one before.
-    if stream.set_nodelay(true).is_err() {
-        return;
-    }
     let Some((prefix, http2)) = begun(worker, conn, &mut stream).await else { return };
     let limits = worker.live.load().config.listeners.get(conn.listener).map(|l| l.limits.clone()).unwrap_or_default();
     let refused = {

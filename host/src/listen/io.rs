@@ -121,8 +121,7 @@ impl AsyncWrite for Io {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        ready!(this.poll_replacement(cx))?;
-        Pin::new(&mut this.stream).poll_shutdown(cx)
+        // The socket is closed as soon as hyper has done this, which ends the connection just so, with one system call less.
+        self.get_mut().poll_replacement(cx)
     }
 }
