@@ -54,7 +54,7 @@ pub enum StartError {
     #[error("{0}")]
     State(#[from] StoreError),
     /// The Wasm engine.
-    #[error("the Wasm engine cannot start: {0}")]
+    #[error("{0}")]
     Engine(String),
     /// Threads and runtimes.
     #[error("cannot start a worker: {0}")]

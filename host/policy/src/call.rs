@@ -189,6 +189,7 @@ impl Plugin {
         let slot = on.slot(self);
         let shard = on.shard.0;
         let begun = on.begun.take();
+        on.ended = None; // Where no call is made there is none to go on from.
         if on.trial(slot, false) {
             self.breaker.succeeded(now); // Its answer was not rejected until now.
         }
@@ -228,8 +229,9 @@ impl Plugin {
         };
         let (ended, state) = (Instant::now(), instance.store.data());
         on.ended = Some(ended);
-        let took = ended.saturating_duration_since(begun);
-        self.stats.called(shard, question, took, state.limits.used());
+        self.stats.called(shard, question, ended.saturating_duration_since(begun), state.limits.used());
+        // Making an instance for the one call has a budget of its own.
+        let took = ended.saturating_duration_since(state.deadline.begun());
         match result.and_then(|answer| self.in_time(&state.deadline, took, now).map(|()| answer)) {
             Ok(answer) => {
                 on.trial(slot, admission == Admission::Trial);

@@ -188,8 +188,9 @@ impl<P: WasmParams> Function<P> {
 struct Room {
     at: u32,
     end: u32,
-    /// What is free of it. A cell, because the instance is borrowed for the time of a question.
-    free: Cell<u32>,
+    /// Where what is free of it begins, while it may be used. A cell, because the instance is borrowed for the time of a
+    /// question.
+    free: Cell<Option<u32>>,
 }
 
 impl Room {
@@ -201,9 +202,8 @@ impl Room {
         #[expect(clippy::cast_possible_truncation, reason = "the two halves")]
         let (at, len) = (place as u32, (place >> 32) as u32);
         fits(memory, &*store, at, 1, len)?;
-        let end = at + len;
         // Not for `configure`, which is no question: what it is given is the guest's to free.
-        Ok(Self { at, end, free: Cell::new(end) })
+        Ok(Self { at, end: at.saturating_add(len), free: Cell::new(None) })
     }
 
     fn is_there(&self) -> bool {
@@ -212,13 +212,13 @@ impl Room {
 
     /// Begins anew.
     fn empty(&self) {
-        self.free.set(self.at);
+        self.free.set(self.is_there().then_some(self.at));
     }
 
     fn take(&self, align: u32, bytes: u32) -> Option<u32> {
-        let at = self.free.get().checked_next_multiple_of(align)?;
+        let at = self.free.get()?.checked_next_multiple_of(align)?;
         let end = at.checked_add(bytes).filter(|end| *end <= self.end)?;
-        self.free.set(end);
+        self.free.set(Some(end));
         Some(at)
     }
 }
@@ -480,4 +480,24 @@ fn put(cx: &mut Caller<'_, State>, at: u32, bytes: &[u8]) -> Result<()> {
     let place = memory.get_mut(at as usize..).and_then(|rest| rest.get_mut(..bytes.len()));
     place.ok_or(Unreadable::OutOfBounds)?.copy_from_slice(bytes);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_room_is_used_from_the_first_question_on_and_only_where_there_is_one() {
+        let room = Room { at: 100, end: 120, free: Cell::new(None) };
+        assert_eq!(room.take(1, 0), None, "before the first question");
+        room.empty();
+        assert_eq!([room.take(1, 3), room.take(4, 8), room.take(1, 0)], [Some(100), Some(104), Some(112)]);
+        assert_eq!([room.take(1, 9), room.take(8, 8), room.take(8, 1)], [None, Some(112), None]);
+        room.empty();
+        assert_eq!(room.take(1, 20), Some(100), "anew");
+        let none = Room::default();
+        none.empty();
+        // Nothing at address 0: a guest takes the null pointer for no value.
+        assert_eq!([none.take(1, 0), none.take(4, 4)], [None, None]);
+    }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, getrlimit};
 use sha2::{Digest, Sha256};
 use wasmtime::component::Linker;
 use wasmtime::{Config, Enabled, EngineWeak, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
@@ -121,7 +122,10 @@ impl Engine {
     /// Where wasmtime does not support this machine, or a thread cannot be started.
     pub fn new(options: EngineOptions) -> Result<Arc<Self>, Error> {
         let failed = |e: wasmtime::Error| Error::Wasmtime(format!("{e:#}"));
-        let wasm = wasmtime::Engine::new(&config(&options, WHOLE_MEMORY))
+        let limited = getrlimit(Resource::As).current.is_some();
+        let reservation = if limited { options.memory_ceiling } else { WHOLE_MEMORY };
+        let wasm = wasmtime::Engine::new(&config(&options, reservation))
+            // Some processors and emulators have less address space than that.
             .or_else(|_| wasmtime::Engine::new(&config(&options, options.memory_ceiling)))
             .map_err(failed)?;
         let linker = linker(&wasm).map_err(failed)?;

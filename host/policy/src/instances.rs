@@ -168,7 +168,7 @@ pub struct Instances {
     kept: Vec<Kept>,
     pub(crate) scratch: Scratch,
     pub(crate) shard: Shard,
-    /// When the last question ended.
+    /// When the call of the last question ended; none where it made none.
     pub(crate) ended: Option<Instant>,
     /// When the next one begins, where that is known.
     pub(crate) begun: Option<Instant>,
@@ -216,8 +216,8 @@ impl Instances {
         }
     }
 
-    /// Says that nothing but deciding lies between the last question and the next, which begins then where the last one
-    /// ended: a clock is read once less, which is a tenth of a short question.
+    /// Says that nothing but deciding lies between the last question and the next, which begins then where the last one's
+    /// call ended: a clock is read once less, which is a tenth of a short question.
     pub fn go_on(&mut self) {
         self.begun = self.ended;
     }

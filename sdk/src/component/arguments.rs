@@ -157,13 +157,24 @@ pub(super) unsafe fn column<T: Copy>(at: *mut u8, len: usize) -> Vec<T> {
 /// before them.
 ///
 /// # Safety
-/// As [`List::new`].
-pub(super) unsafe fn record(at: *mut u8) -> [[usize; 2]; 9] {
-    let record = Piece::<[[usize; 2]; 9]> { at: at.cast(), len: 1 };
+/// As [`List::new`]; `R` is aligned as the record is.
+pub(super) unsafe fn record<R: Copy + Into<[[usize; 2]; 9]>>(at: *mut u8) -> [[usize; 2]; 9] {
+    let record = Piece::<R> { at: at.cast(), len: 1 };
     // SAFETY: by the caller's promise; the words are copied before the record is freed.
     unsafe {
         let words = record.as_slice()[0];
         record.free();
-        words
+        words.into()
+    }
+}
+
+/// A record that begins with a `u64`, and is aligned for it.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+pub(super) struct Timed([[usize; 2]; 9]);
+
+impl From<Timed> for [[usize; 2]; 9] {
+    fn from(record: Timed) -> Self {
+        record.0
     }
 }

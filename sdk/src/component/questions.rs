@@ -35,7 +35,7 @@ pub mod exports {
 use core::time::Duration;
 
 use super::answers::{self, Kept, ROUTED, Routed};
-use super::arguments::{List, Values, column, record};
+use super::arguments::{List, Timed, Values, column, record};
 use super::{Exported, imports};
 use crate::affinity::Sticky;
 use crate::endpoints::Endpoints;
@@ -82,7 +82,7 @@ pub unsafe fn stick<E: Exported<Plugin: Affinity>>(at: *mut u8, len: usize) -> *
 /// `scorer.weigh`.
 pub unsafe fn weigh<E: Exported<Plugin: Scorer>>(at: *mut u8) -> *mut u8 {
     // SAFETY: as in `route`; the first two words are the time.
-    let ([low, high], endpoints) = unsafe { endpoints(at) };
+    let ([low, high], endpoints) = unsafe { endpoints::<Timed>(at) };
     let now = Duration::from_millis((high as u64) << 32 | low as u64);
     let scores = E::ask(|instance| instance.weigh(now, &endpoints));
     SCORES.with(|kept| kept.put(scores, answers::scores))
@@ -91,7 +91,7 @@ pub unsafe fn weigh<E: Exported<Plugin: Scorer>>(at: *mut u8) -> *mut u8 {
 /// `scorer.pick`.
 pub unsafe fn pick<E: Exported<Plugin: Scorer>>(at: *mut u8) -> *mut u8 {
     // SAFETY: as in `route`; the first two words are the values.
-    let ([at, len], endpoints) = unsafe { endpoints(at) };
+    let ([at, len], endpoints) = unsafe { endpoints::<[[usize; 2]; 9]>(at) };
     // SAFETY: as above.
     let values = unsafe { Values::new(core::ptr::with_exposed_provenance_mut(at), len) };
     let scores = E::ask(|instance| instance.pick(&values, &imports::field, &endpoints));
@@ -100,13 +100,14 @@ pub unsafe fn pick<E: Exported<Plugin: Scorer>>(at: *mut u8) -> *mut u8 {
 
 /// # Safety
 /// As [`record`].
-unsafe fn endpoints(at: *mut u8) -> ([usize; 2], Endpoints) {
+unsafe fn endpoints<R: Copy + Into<[[usize; 2]; 9]>>(at: *mut u8) -> ([usize; 2], Endpoints) {
     fn take<T: Copy>([at, len]: [usize; 2]) -> Vec<T> {
         // SAFETY: one of the record's lists, each of which is taken once.
         unsafe { column(core::ptr::with_exposed_provenance_mut(at), len) }
     }
     // SAFETY: by the caller's promise.
-    let [first, id, in_flight, latency_ms, success_rate, request_rate, weight, zone, age_s] = unsafe { record(at) };
+    let [first, id, in_flight, latency_ms, success_rate, request_rate, weight, zone, age_s] =
+        unsafe { record::<R>(at) };
     let endpoints = Endpoints {
         id: take(id),
         in_flight: take(in_flight),

@@ -228,6 +228,34 @@ fn five_failures_are_a_quarantine_that_costs_nothing() {
     assert_eq!((plugin.spares(), on.held()), (1, 0), "none of them took an instance");
 }
 
+/// Otherwise the next question would begin when an earlier request's did: it would be late before it was asked, and the
+/// ticker would sleep through an endless loop.
+#[test]
+fn nothing_goes_on_from_a_question_that_made_no_call() {
+    let engine = engine();
+    let good = admit(&engine, &Fixture::every().build(), Settings::default()).expect("admitted");
+    let bad = hostile(&engine, Question::Splitter, f::TRAP, Settings::default());
+    let (mut on, now) = (Instances::new(), Instant::now());
+    fail_until_quarantined(&bad, &mut on, now);
+    let total = || good.stats().question(Question::Router).total;
+    ask(&good, &mut on, Question::Router, now).expect("an answer");
+    let (before, gap) = (total(), Instant::now());
+    until("a gap", || gap.elapsed() > Duration::from_millis(20));
+
+    let refused = ask(&bad, &mut on, Question::Splitter, now);
+    assert_eq!(refused, Err(Failure::Quarantined));
+    let begun = Instant::now();
+    on.go_on();
+    ask(&good, &mut on, Question::Router, now).expect("an answer");
+    let (took, at_most) = (total() - before, begun.elapsed());
+    assert!(took <= at_most, "{took:?} of {at_most:?}");
+
+    // And where a call was made, the next one begins where it ended.
+    on.go_on();
+    ask(&good, &mut on, Question::Router, now).expect("an answer");
+    assert!(total() - before >= took, "it is counted");
+}
+
 #[test]
 fn a_fresh_instance_for_each_call_is_bounded_and_quarantined_too() {
     let engine = engine();
