@@ -28,7 +28,7 @@ pub(super) fn list(control: &Control) -> Reply {
 }
 
 /// `{"name", "active", "previous", "versions": [{"version", "sha256", "size_bytes", "stored_at", "active"}], "broken",
-/// "live"}`; for `live` see [`live`].
+/// "warnings", "live"}`; for `live` see [`live`].
 pub(super) fn show(control: &Control, name: &str) -> Result<Reply, ApiError> {
     let versions = find(control, name)?;
     Ok(reply::json(StatusCode::OK, &one(name, &versions, Instant::now())))
@@ -62,6 +62,7 @@ fn one(name: &str, plugin: &Versions, now: Instant) -> Value {
         "previous": active.previous,
         "versions": versions,
         "broken": slot.and_then(|slot| slot.broken.as_deref()),
+        "warnings": plugin.warnings,
         "live": slot.and_then(|slot| slot.live.as_deref()).map(|plugin| live(plugin, now)),
     })
 }

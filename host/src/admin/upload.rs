@@ -91,9 +91,10 @@ mod tests {
             sha256: "ab".into(),
             exports: vec!["splitter"],
             active: true,
+            warnings: Vec::new(),
             existed: false,
         };
-        let want = r#"{"active":true,"exports":["splitter"],"name":"canary","sha256":"ab","status":201,"version":3}"#;
+        let want = r#"{"active":true,"exports":["splitter"],"name":"canary","sha256":"ab","status":201,"version":3,"warnings":[]}"#;
         assert_eq!(last_line(&uploaded).to_string(), want);
         uploaded.existed = true;
         assert_eq!(last_line(&uploaded)["status"], 200);

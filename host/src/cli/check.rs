@@ -1,14 +1,15 @@
 //! `witgate check`: the errors that `run` would give, all of them, and nothing started.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use witgate_core::config::Config;
+use witgate_core::config::{self, Config};
+use witgate_policy::{Engine, EngineOptions};
 
 use super::{
-    Outcome, load,
+    Failed, Outcome, load,
     show::{Paint, plural, say, warn_line},
 };
-use crate::files;
+use crate::control;
 
 /// Say everything that is wrong with a configuration file.
 #[derive(Debug, clap::Args)]
@@ -25,23 +26,30 @@ pub(super) fn command(arguments: &Arguments) -> Outcome {
         warn_line(format_args!("{}", load::painted(&warning.to_string(), paint)));
     }
     // `run` reports such a plugin and goes on without it, so that this refuses nothing either.
-    for problem in unreadable(&parsed.config) {
+    for problem in unusable(&parsed.config)? {
         warn_line(format_args!("{} {problem}", paint.yellow("warning:")));
     }
     say!("{}: fine: {}", arguments.file.display(), summary(&parsed.config));
     Ok(())
 }
 
-fn unreadable(config: &Config) -> Vec<String> {
-    let paths = config.plugins.iter().filter_map(|plugin| Some((&plugin.name, plugin.path.as_deref()?)));
-    paths
-        .filter_map(|(name, path)| {
-            let error = files::open(path).err()?;
-            Some(format!(
-                "plugin \"{name}\": {error}; what is stored of it, or else the native decision, would stand in its place"
-            ))
-        })
-        .collect()
+/// What is wrong with plugins' files, and with their configurations for these. Compiles them, as `run` would.
+fn unusable(config: &Config) -> Outcome<Vec<String>> {
+    let mut files = config.plugins.iter().filter_map(|plugin| Some((plugin, plugin.path.as_deref()?))).peekable();
+    if files.peek().is_none() {
+        return Ok(Vec::new());
+    }
+    // As many instances as the one plugin in hand needs.
+    let options = EngineOptions { memory_ceiling: config.plugin_bounds.memory_ceiling, ..EngineOptions::default() };
+    let engine = Engine::new(options).map_err(Failed::new)?;
+    let problem = |(plugin, path): (&config::Plugin, &Path)| {
+        let error = control::try_file(&engine, plugin, path, control::largest_upload(config)).err()?;
+        let name = &plugin.name;
+        Some(format!(
+            "plugin \"{name}\": {error}; what is stored of it, or else the native decision, would stand in its place"
+        ))
+    };
+    Ok(files.filter_map(problem).collect())
 }
 
 fn summary(config: &Config) -> String {

@@ -57,6 +57,11 @@ impl fmt::Debug for Target {
 }
 
 impl Connect {
+    /// The option as it was typed, with a space before it, for a command to be typed next.
+    pub(super) fn as_typed(&self) -> String {
+        self.config.as_ref().map_or_else(String::new, |file| format!(" -c {}", file.display()))
+    }
+
     /// Looks at `-c`, then at the environment, then at `witgate.toml`.
     pub(super) fn find(&self) -> Outcome<Target> {
         let env = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());

@@ -4,6 +4,7 @@ use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt as _};
 
 use witgate_tests::{client, origin::Origin};
 
+use crate::fixtures::{Fixture, REFUSE};
 use crate::process::{PREAMBLE, Room, answering, write};
 
 /// Six mistakes of six kinds.
@@ -81,6 +82,13 @@ fn what_has_no_end_or_is_no_file_is_not_read() {
     room.say(&["check", &room.config().display().to_string()]).check(0, &["warning:", "plugin \"p\"", "it is a pipe"]);
     room.start().end();
     assert!(room.log().contains("it is a pipe"), "{}", room.log());
+    // So is one that does not take its configuration.
+    write(&room.path("refuses.wasm"), &Fixture::every().always("configure", REFUSE).build());
+    room.configure(&format!("{PREAMBLE}[[plugin]]\nname = \"p\"\npath = \"refuses.wasm\"\n"));
+    let refused = "configure refuses its configuration: no";
+    room.say(&["check", &room.config().display().to_string()]).check(0, &["warning:", "plugin \"p\"", refused]);
+    room.start().end();
+    assert!(room.log().contains(refused), "{}", room.log());
 }
 
 #[test]

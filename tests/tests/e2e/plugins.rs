@@ -92,7 +92,10 @@ config = { percent = 30, cluster = "canary" }
     check("/strict", 503, "no version is live");
     check("/lax", 200, "no version is live");
     for name in ["strict", "lax"] {
-        assert_eq!(running.upload(name, &plugin("canary")).status, 201);
+        let uploaded = running.upload(name, &plugin("canary"));
+        assert_eq!(uploaded.status, 201);
+        let warnings = uploaded.json()["warnings"].clone();
+        assert!(warnings[0].as_str().is_some_and(|w| w.contains("version 1 does not export that")), "{warnings}");
     }
     check("/strict", 503, "the live version does not export this");
     check("/lax", 200, "the live version does not export this");

@@ -8,7 +8,12 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::{Outcome, client::Client, show::say, target::Connect};
+use super::{
+    Outcome,
+    client::Client,
+    show::{Paint, say, warn_line},
+    target::Connect,
+};
 
 /// Upload, list, activate, roll back and inspect plugins.
 #[derive(Debug, clap::Subcommand)]
@@ -52,14 +57,24 @@ pub(super) fn command(command: Command) -> Outcome {
             let client = Client::open(&connect)?;
             let plugin = client.post(&path(&name, "/activate"), Some(&json!({ "version": version })))?;
             say!("{name}: version {} is live", plugin["active"]);
+            show_warnings(&plugin);
             Ok(())
         }
         Command::Rollback { name, connect } => {
             let plugin = Client::open(&connect)?.post(&path(&name, "/rollback"), None)?;
             say!("{name}: rolled back, version {} is live", plugin["active"]);
+            show_warnings(&plugin);
             Ok(())
         }
         Command::Inspect { file } => inspect::command(&file),
+    }
+}
+
+/// What the configuration wants of a plugin that is live now and it does not answer.
+fn show_warnings(answer: &Value) {
+    let paint = Paint::stderr();
+    for warning in answer["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        warn_line(format_args!("{} {warning}", paint.yellow("warning:")));
     }
 }
 

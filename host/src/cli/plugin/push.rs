@@ -5,7 +5,7 @@ use std::{path::PathBuf, rc::Rc, time::Duration};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
-use super::path;
+use super::{path, show_warnings};
 use crate::{
     cli::{
         Failed, Outcome,
@@ -52,7 +52,7 @@ pub(super) fn command(arguments: &Arguments) -> Outcome {
     };
     let answer = client.upload(&resource, module, progress);
     bar.finish_and_clear();
-    report(&arguments.name, &answer?);
+    report(arguments, &answer?);
     Ok(())
 }
 
@@ -75,7 +75,7 @@ fn words(stage: &str) -> &str {
     }
 }
 
-fn report(name: &str, answer: &Value) {
+fn report(Arguments { name, connect, .. }: &Arguments, answer: &Value) {
     let version = &answer["version"];
     let exports: Vec<&str> = answer["exports"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let sha256: String = answer["sha256"].as_str().unwrap_or_default().chars().take(12).collect();
@@ -83,7 +83,8 @@ fn report(name: &str, answer: &Value) {
     say!("{} version {version}{known}  ({}, sha256 {sha256}…)", Paint::stdout().bold(name), exports.join(", "));
     if answer["active"] == true {
         say!("it is live");
+        show_warnings(answer);
     } else {
-        say!("it is not live: witgate plugin activate {name} {version}");
+        say!("it is not live: witgate plugin activate {name} {version}{}", connect.as_typed());
     }
 }

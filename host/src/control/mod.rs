@@ -1,17 +1,19 @@
 //! What an operator may change while traffic flows: plugin versions and endpoints. Every change is checked first, made
 //! durable second, and published last, in one step; a change that fails leaves what was there.
 
+mod bring_up;
+mod uses;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
-    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
 use tokio::sync::watch;
 use witgate_core::config::{self, Config};
-use witgate_policy::{Code, Engine, Plugin, Question, Refused, Settings, Stage, Store, StoreError, Stored};
+use witgate_policy::{Code, Engine, Plugin, Refused, Stage, Store, StoreError, Stored};
 
 use crate::{
     assemble::{self, Parts},
@@ -20,6 +22,9 @@ use crate::{
     generation::{Generation, Live, Slot},
     telemetry::Telemetry,
 };
+use bring_up::boot;
+pub use bring_up::try_file;
+use uses::{tell_unanswered, unanswered, users_of};
 
 /// Where the control plane is handed to who answers for it, once it has started.
 pub type Started = watch::Receiver<Option<Arc<Control>>>;
@@ -63,6 +68,8 @@ pub struct Uploaded {
     pub exports: Vec<&'static str>,
     /// Whether it is the live version.
     pub active: bool,
+    /// What is wanted of the live version and it does not answer.
+    pub warnings: Vec<String>,
     /// Whether the same bytes were there already.
     #[serde(skip)]
     pub existed: bool,
@@ -92,6 +99,8 @@ pub struct Versions {
     pub stored: Stored,
     /// What is live, if anything is.
     pub slot: Option<Slot>,
+    /// What the configuration wants of it and it does not answer.
+    pub warnings: Vec<String>,
 }
 
 impl Control {
@@ -108,14 +117,12 @@ impl Control {
     ) -> Arc<Self> {
         let telemetry = Telemetry::new(workers);
         let mut slots = BTreeMap::new();
-        let most = files::Limit { bytes: config.plugin_bounds.max_upload, of: "[plugins] max_upload" };
+        let most = largest_upload(&config);
         for name in plugin_names(&config, &store) {
             let settings = settings_of(&config, &name);
             let slot = match boot(&engine, &store, &settings, most, &telemetry) {
                 Ok(live) => {
-                    if let Some(plugin) = &live {
-                        warn_of_unanswered(&config, plugin, &settings);
-                    }
+                    tell_unanswered(&config, live.as_deref(), &settings);
                     Slot { live, broken: None, settings }
                 }
                 Err(error) => {
@@ -157,7 +164,18 @@ impl Control {
         let known = generation.plugins.keys().map(|name| (name.clone(), nothing(name)));
         let stored = self.store.list().into_iter().map(|stored| (stored.name.clone(), stored));
         let all: BTreeMap<String, Stored> = known.chain(stored).collect();
-        all.into_iter().map(|(name, stored)| (name.clone(), Versions { stored, slot: slot(&name) })).collect()
+        all.into_iter()
+            .map(|(name, stored)| {
+                (name.clone(), Versions { stored, slot: slot(&name), warnings: self.warnings(&name) })
+            })
+            .collect()
+    }
+
+    /// What the configuration wants of a plugin and it does not answer.
+    fn warnings(&self, name: &str) -> Vec<String> {
+        let generation = self.live.load();
+        let live = generation.plugins.get(name).and_then(|slot| slot.live.as_deref());
+        unanswered(&generation.config, live, &settings_of(&generation.config, name))
     }
 
     /// Checks, compiles and stores a module; makes it live where `activate` says so. Blocks for as long as compiling
@@ -190,12 +208,14 @@ impl Control {
         }
         let active = self.active(name) == Some(put.version);
         drop(turn);
+        let warnings = if active { self.warnings(name) } else { Vec::new() };
         Ok(Uploaded {
             name: name.to_owned(),
             version: put.version,
             sha256: put.sha256,
             exports: code.exports.names(),
             active,
+            warnings,
             existed: put.existed,
         })
     }
@@ -222,7 +242,7 @@ impl Control {
         self.publish_plugin(&name, Some(Arc::clone(&plugin)));
         tracing::info!(plugin = name, version, "activated");
         let config = Arc::clone(&self.live.load().config);
-        warn_of_unanswered(&config, &plugin, &settings_of(&config, &name));
+        tell_unanswered(&config, Some(&plugin), &settings_of(&config, &name));
         Ok(())
     }
 
@@ -300,7 +320,7 @@ impl Control {
         progress: &dyn Fn(Stage),
     ) -> Result<Arc<Plugin>, ControlError> {
         let settings = settings_of(&self.live.load().config, name);
-        Ok(admit(&self.engine, &settings, version, code, &self.telemetry, progress)?)
+        Ok(bring_up::admit(&self.engine, &settings, version, code, &self.telemetry, progress)?)
     }
 
     /// The one way by which a plugin becomes live or goes.
@@ -331,6 +351,11 @@ fn changed(what: &str) -> ControlError {
     ControlError::Conflict(format!("{what} was changed by another call at the same moment; look again, and repeat"))
 }
 
+/// How large a plugin's file may be.
+pub fn largest_upload(config: &Config) -> files::Limit {
+    files::Limit { bytes: config.plugin_bounds.max_upload, of: "[plugins] max_upload" }
+}
+
 /// What the configuration says of a plugin; the defaults where it says nothing.
 fn settings_of(config: &Config, name: &str) -> Arc<config::Plugin> {
     Arc::new(config.plugins.iter().find(|p| p.name == name).cloned().unwrap_or_else(|| config::Plugin::named(name)))
@@ -339,133 +364,4 @@ fn settings_of(config: &Config, name: &str) -> Arc<config::Plugin> {
 fn plugin_names(config: &Config, store: &Store) -> BTreeSet<String> {
     let configured = config.plugins.iter().map(|p| p.name.clone());
     store.list().into_iter().map(|stored| stored.name).chain(configured).collect()
-}
-
-/// Routes and clusters that ask a plugin.
-fn users_of(config: &Config, name: &str) -> Vec<String> {
-    let mut users: Vec<String> = uses_of(config, name).into_iter().map(|(_, user)| user).collect();
-    users.dedup();
-    users
-}
-
-/// What a plugin is asked, and by which route or cluster.
-fn uses_of(config: &Config, name: &str) -> Vec<(Question, String)> {
-    let routes = config.routes.iter().flat_map(|route| {
-        let plugins = &route.plugins;
-        let asked = [
-            (Question::Router, &plugins.router),
-            (Question::Splitter, &plugins.splitter),
-            (Question::Affinity, &plugins.affinity),
-        ];
-        let asked = asked.into_iter().filter(|(_, plugin)| plugin.as_deref() == Some(name));
-        asked.map(|(question, _)| (question, format!("route \"{}\"", route.name)))
-    });
-    let clusters = config.clusters.iter().filter_map(|cluster| match &cluster.balance {
-        config::Balance::Plugin { plugin, mode, .. } if plugin == name => {
-            let question = match mode {
-                config::ScoreMode::Weigh { .. } => Question::Weigh,
-                config::ScoreMode::Pick { .. } => Question::Pick,
-            };
-            Some((question, format!("cluster \"{}\"", cluster.name)))
-        }
-        _ => None,
-    });
-    routes.chain(clusters).collect()
-}
-
-/// Says which questions a live plugin is wanted for and does not export: there it counts as not live.
-fn warn_of_unanswered(config: &Config, plugin: &Plugin, settings: &config::Plugin) {
-    let (name, version, exports) = (plugin.name(), plugin.version(), plugin.exports());
-    let uses = uses_of(config, name);
-    for question in Question::ALL.into_iter().filter(|question| !exports.answers(*question)) {
-        let mut users = uses.iter().filter(|(asked, _)| *asked == question).map(|(_, user)| user.as_str());
-        let Some(first) = users.next() else { continue };
-        let by = match users.count() {
-            0 => first.to_owned(),
-            more => format!("{first} and {more} more"),
-        };
-        let instead = match settings.on_error {
-            // Weighing is no part of a request.
-            config::OnError::Reject if question != Question::Weigh => "requests that come to it get 503",
-            _ => "the native decision stands in its place",
-        };
-        tracing::warn!(
-            plugin = name,
-            version,
-            question = question.name(),
-            by,
-            "the live version does not export what it is asked for; {instead}"
-        );
-    }
-}
-
-/// Brings up one plugin at the start: a file that changed since it was last read becomes a new version and is
-/// activated; otherwise what was active stays active.
-fn boot(
-    engine: &Arc<Engine>,
-    store: &Store,
-    settings: &config::Plugin,
-    most: files::Limit,
-    telemetry: &Telemetry,
-) -> Result<Option<Arc<Plugin>>, ControlError> {
-    let name = settings.name.as_str();
-    if let Some(path) = &settings.path
-        && let Err(error) = take_file(engine, store, settings, (path, most), telemetry)
-    {
-        // What was active before serves on; where nothing was, there is nothing to fall back to but native decisions.
-        if store.plugin(name).is_none_or(|stored| stored.active.version.is_none()) {
-            return Err(error);
-        }
-        tracing::error!(plugin = name, %error, "the plugin's file cannot be used; the active version stays");
-    }
-    let Some(version) = store.plugin(name).and_then(|stored| stored.active.version) else { return Ok(None) };
-    let bytes = store.bytes(name, version)?;
-    let code = engine.load(&bytes, &|_| {})?;
-    Ok(Some(admit(engine, settings, version, code, telemetry, &|_| {})?))
-}
-
-/// Stores and activates the configured file where it is not the one that was taken last.
-fn take_file(
-    engine: &Arc<Engine>,
-    store: &Store,
-    settings: &config::Plugin,
-    (path, most): (&Path, files::Limit),
-    telemetry: &Telemetry,
-) -> Result<(), ControlError> {
-    let bytes = files::read(path, most).map_err(|error| ControlError::NotFound(error.to_string()))?;
-    let code = engine.load(&bytes, &|_| {})?;
-    let taken = store.plugin(&settings.name).and_then(|stored| stored.from_file);
-    if taken.as_deref() == Some(code.hex().as_str()) {
-        return Ok(());
-    }
-    admit(engine, settings, ONLY_CHECKED, code, telemetry, &|_| {})?;
-    let put = store.put(&settings.name, &bytes)?;
-    store.activate(&settings.name, put.version)?;
-    Ok(store.set_from_file(&settings.name, &put.sha256)?)
-}
-
-fn admit(
-    engine: &Arc<Engine>,
-    settings: &config::Plugin,
-    version: u32,
-    code: Arc<Code>,
-    telemetry: &Telemetry,
-    progress: &dyn Fn(Stage),
-) -> Result<Arc<Plugin>, Refused> {
-    Plugin::admit(
-        engine,
-        code,
-        Settings {
-            name: settings.name.clone(),
-            version,
-            config: serde_json::Value::Object(settings.config.clone()).to_string(),
-            budget: settings.budget,
-            isolation: settings.isolation,
-            quarantine: settings.quarantine,
-            // One a worker, and one each for the two that ask off the request path: the scores loop and explain.
-            instances: telemetry.workers + 2,
-            stats: if version == ONLY_CHECKED { Arc::default() } else { telemetry.plugins.of(&settings.name, version) },
-        },
-        progress,
-    )
 }

@@ -1,0 +1,97 @@
+//! From a plugin's file or stored bytes to one that can be made live.
+
+use std::{path::Path, sync::Arc};
+
+use witgate_core::config;
+use witgate_policy::{Code, Engine, Plugin, Refused, Settings, Stage, Store};
+
+use super::{ControlError, ONLY_CHECKED};
+use crate::{files, telemetry::Telemetry};
+
+/// Brings up one plugin at the start: a file that changed since it was last read becomes a new version and is
+/// activated; otherwise what was active stays active.
+pub(super) fn boot(
+    engine: &Arc<Engine>,
+    store: &Store,
+    settings: &config::Plugin,
+    most: files::Limit,
+    telemetry: &Telemetry,
+) -> Result<Option<Arc<Plugin>>, ControlError> {
+    let name = settings.name.as_str();
+    if let Some(path) = &settings.path
+        && let Err(error) = take_file(engine, store, settings, (path, most), telemetry)
+    {
+        // What was active before serves on; where nothing was, there is nothing to fall back to but native decisions.
+        if store.plugin(name).is_none_or(|stored| stored.active.version.is_none()) {
+            return Err(error);
+        }
+        tracing::error!(plugin = name, %error, "the plugin's file cannot be used; the active version stays");
+    }
+    let Some(version) = store.plugin(name).and_then(|stored| stored.active.version) else { return Ok(None) };
+    let bytes = store.bytes(name, version)?;
+    let code = engine.load(&bytes, &|_| {})?;
+    Ok(Some(admit(engine, settings, version, code, telemetry, &|_| {})?))
+}
+
+/// Stores and activates the configured file where it is not the one that was taken last.
+fn take_file(
+    engine: &Arc<Engine>,
+    store: &Store,
+    settings: &config::Plugin,
+    (path, most): (&Path, files::Limit),
+    telemetry: &Telemetry,
+) -> Result<(), ControlError> {
+    let bytes = files::read(path, most).map_err(|error| ControlError::NotFound(error.to_string()))?;
+    let code = engine.load(&bytes, &|_| {})?;
+    let taken = store.plugin(&settings.name).and_then(|stored| stored.from_file);
+    if taken.as_deref() == Some(code.hex().as_str()) {
+        return Ok(());
+    }
+    admit(engine, settings, ONLY_CHECKED, code, telemetry, &|_| {})?;
+    let put = store.put(&settings.name, &bytes)?;
+    store.activate(&settings.name, put.version)?;
+    Ok(store.set_from_file(&settings.name, &put.sha256)?)
+}
+
+/// Has the engine admit `code` as the configuration says.
+pub(super) fn admit(
+    engine: &Arc<Engine>,
+    settings: &config::Plugin,
+    version: u32,
+    code: Arc<Code>,
+    telemetry: &Telemetry,
+    progress: &dyn Fn(Stage),
+) -> Result<Arc<Plugin>, Refused> {
+    Plugin::admit(
+        engine,
+        code,
+        Settings {
+            name: settings.name.clone(),
+            version,
+            config: serde_json::Value::Object(settings.config.clone()).to_string(),
+            budget: settings.budget,
+            isolation: settings.isolation,
+            quarantine: settings.quarantine,
+            // One a worker, and one each for the two that ask off the request path: the scores loop and explain.
+            instances: telemetry.workers + 2,
+            stats: if version == ONLY_CHECKED { Arc::default() } else { telemetry.plugins.of(&settings.name, version) },
+        },
+        progress,
+    )
+}
+
+/// Whether `run` could use a configured plugin's file. Stores nothing.
+///
+/// # Errors
+/// What `run` would say.
+pub fn try_file(
+    engine: &Arc<Engine>,
+    settings: &config::Plugin,
+    path: &Path,
+    most: files::Limit,
+) -> Result<(), ControlError> {
+    let bytes = files::read(path, most).map_err(|error| ControlError::NotFound(error.to_string()))?;
+    let code = engine.load(&bytes, &|_| {})?;
+    admit(engine, settings, ONLY_CHECKED, code, &Telemetry::new(1), &|_| {})?;
+    Ok(())
+}
