@@ -58,8 +58,7 @@ impl Tests {
         let fast = fast_packages();
         self.cargo_test("fast tests", fast.iter().flat_map(|package| ["--package", package]));
         if self.filter.is_none() {
-            let options = instructions::Options::default();
-            self.check("instructions", || instructions::suite(&instructions::DECIDING, &options));
+            self.check("instructions", || instructions::suite(&instructions::DECIDING));
         }
         if options.fast {
             return;
@@ -76,8 +75,7 @@ impl Tests {
         let exclude = fast.iter().flat_map(|package| ["--exclude", package]);
         self.cargo_test("tests", ["--workspace"].into_iter().chain(exclude));
         if everything {
-            let options = instructions::Options::default();
-            self.check("instructions of questions", || instructions::suite(&instructions::QUESTIONS, &options));
+            self.check("instructions of questions", || instructions::suite(&instructions::QUESTIONS));
             let mut doc = run::cargo();
             doc.args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-Dwarnings");
             self.check("documentation", || run::run(&mut doc));

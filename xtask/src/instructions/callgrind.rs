@@ -9,7 +9,7 @@ pub(super) fn counts(names: &str, dumps: &str) -> Result<Vec<Count>, String> {
     let dumped: Vec<u64> = dumped.map(|number| number.trim().parse().map_err(|_| number)).collect::<Result<_, _>>()?;
     let named: Vec<(u64, &str)> = names.lines().map(operation).collect::<Option<_>>().ok_or(names)?;
     if named.is_empty() {
-        return Ok(Vec::new()); // No operation has such a name.
+        return Err("no operation has such a name".to_string());
     }
     if dumped.len() != 2 * named.len() + 1 {
         let (dumped, named) = (dumped.len(), named.len());
@@ -46,6 +46,7 @@ mod tests {
     #[test]
     fn says_what_does_not_fit() {
         let check = |names: &str, dumps: &str| assert!(counts(names, dumps).is_err(), "{names} with {dumps}");
+        check("", &dumps(&[5]));
         check("10 a\n", &dumps(&[5]));
         check("10 a\n", &dumps(&[5, 6]));
         check("0 a\n", &dumps(&[5, 6, 7]));

@@ -40,8 +40,8 @@ pub(crate) const QUESTIONS: Suite = Suite {
 
 /// The suite's packages are optimised as it is for users, but for link-time optimisation, and without the checks of a debug
 /// build, which would be a third of some counts. Only here, and not in Cargo.toml: the fast tests would take 20 s longer to
-/// build after each change, while this is one more build of a crate or two, beside what is there of their dependencies. One unit of
-/// code and no incremental build, because how a crate is cut up decides what is inlined, and so what is counted.
+/// build after each change, while this is one more build of a crate or two, beside what is there of their dependencies. One
+/// unit of code and no incremental build, because how a crate is cut up decides what is inlined, and so what is counted.
 const OPTIMISED: &[&str] =
     &["opt-level=3", "debug-assertions=false", "overflow-checks=false", "codegen-units=1", "incremental=false"];
 
@@ -63,21 +63,26 @@ pub(crate) fn options(arguments: &[String]) -> Result<Options, Failed> {
     }
 }
 
-/// Both suites; those of questions need plugins.
+/// Both suites; that of questions needs plugins.
 pub(crate) fn command(options: &Options) -> Outcome {
-    suite(&DECIDING, options)?;
+    let decided = run_suite(&DECIDING, options)?;
     plugins::command(&plugins::Options::default())?;
-    suite(&QUESTIONS, options)
+    let asked = run_suite(&QUESTIONS, options)?;
+    if decided || asked { Ok(()) } else { Err(Failed::new("no operation has such a name")) }
 }
 
-/// One of them.
-pub(crate) fn suite(suite: &Suite, options: &Options) -> Outcome {
+/// All of one suite.
+pub(crate) fn suite(suite: &Suite) -> Outcome {
+    run_suite(suite, &Options::default()).map(|_| ())
+}
+
+/// Whether there was something to count, which only a filter keeps from being so.
+fn run_suite(suite: &Suite, options: &Options) -> Result<bool, Failed> {
     let valgrind = setup::program("valgrind", "valgrind")?;
     let environment = environment(&valgrind)?;
     let counts = count(&valgrind, suite, &build(suite)?, &options.filter)?;
     if counts.is_empty() {
-        println!("no operation of {} has such a name", suite.package);
-        return Ok(());
+        return Ok(false);
     }
     let file = suite.file();
     let failed = |error: std::io::Error| Failed::new(format!("{}: {error}", file.display()));
@@ -85,14 +90,14 @@ pub(crate) fn suite(suite: &Suite, options: &Options) -> Outcome {
         let text = Record::new(environment, &counts).render();
         fs::write(&file, text).map_err(failed)?;
         println!("recorded {} operations in {}", counts.len(), file.display());
-        return Ok(());
+        return Ok(true);
     }
     let text = fs::read_to_string(&file).map_err(failed)?;
     let record = Record::parse(&text).map_err(|reason| Failed::new(format!("{}: {reason}", file.display())))?;
     let verdict = record.judge(&environment, &counts, options.filter.is_empty());
     println!("{}", verdict.table);
     verdict.hints.iter().for_each(|hint| println!("hint: {hint}"));
-    if verdict.failures.is_empty() { Ok(()) } else { Err(Failed::new(verdict.failures.join("\n"))) }
+    if verdict.failures.is_empty() { Ok(true) } else { Err(Failed::new(verdict.failures.join("\n"))) }
 }
 
 impl Suite {
@@ -139,7 +144,11 @@ fn count(valgrind: &Path, suite: &Suite, program: &Path, filter: &str) -> Result
     command.arg(program).args(["--instructions", filter]);
     run::run_within(&mut command, RUN_LIMIT)?;
     let read = |file: &Path| fs::read_to_string(file).map_err(failed);
-    callgrind::counts(&read(&names)?, &read(&dumps)?).map_err(Failed::new)
+    let names = read(&names)?;
+    if names.is_empty() && !filter.is_empty() {
+        return Ok(Vec::new());
+    }
+    callgrind::counts(&names, &read(&dumps)?).map_err(Failed::new)
 }
 
 /// What counts depend on beside the sources: the compiler, and which of their variants for this processor the C library and
