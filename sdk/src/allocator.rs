@@ -3,8 +3,8 @@
 //! `allocator` is off.
 //!
 //! Of what a question costs, allocation was a third with talc alone (350 instructions to allocate and 150 to free), and
-//! more with the standard library's dlmalloc. A list takes 15 and 10. `unsafe` is written
-//! here because the trait that allocators implement is unsafe, and no crate that is kept has such lists.
+//! more with the standard library's dlmalloc. A list takes 15 and 10. `unsafe` is written here
+//! because the trait that allocators implement is unsafe, and no crate that is kept has such lists.
 #![allow(unsafe_code)]
 
 use core::alloc::{GlobalAlloc, Layout};

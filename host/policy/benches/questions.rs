@@ -32,11 +32,6 @@ struct Bench {
 }
 
 fn main() {
-    // As a worker does, on a thread: under valgrind the main thread's stack is not there until it is used.
-    std::thread::spawn(ask_all).join().expect("every question is answered");
-}
-
-fn ask_all() {
     let mut bench = Bench {
         // A counter leaves a process little address space.
         engine: Engine::new(EngineOptions { memory_ceiling: 16 << 20, max_instances: 16, cache: None })

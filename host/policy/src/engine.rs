@@ -122,12 +122,13 @@ impl Engine {
     /// Where wasmtime does not support this machine, or a thread cannot be started.
     pub fn new(options: EngineOptions) -> Result<Arc<Self>, Error> {
         let failed = |e: wasmtime::Error| Error::Wasmtime(format!("{e:#}"));
-        let limited = getrlimit(Resource::As).current.is_some();
-        let reservation = if limited { options.memory_ceiling } else { WHOLE_MEMORY };
-        let wasm = wasmtime::Engine::new(&config(&options, reservation))
-            // Some processors and emulators have less address space than that.
-            .or_else(|_| wasmtime::Engine::new(&config(&options, options.memory_ceiling)))
-            .map_err(failed)?;
+        let with = |reservation| wasmtime::Engine::new(&config(&options, reservation));
+        let unlimited = getrlimit(Resource::As).current.is_none();
+        // Some processors and emulators have less address space than that, though no limit says so.
+        let wasm = match unlimited.then(|| with(WHOLE_MEMORY)) {
+            Some(Ok(wasm)) => wasm,
+            _ => with(options.memory_ceiling).map_err(failed)?,
+        };
         let linker = linker(&wasm).map_err(failed)?;
         let ticker = Ticker::start(wasm.weak())?;
         let timers = Some(tokio::runtime::Builder::new_current_thread().enable_time().build()?);

@@ -7,7 +7,7 @@ use witgate_policy::{Engine, EngineOptions};
 
 use super::{
     Failed, Outcome, load,
-    show::{Paint, plural, say, warn_line},
+    show::{Paint, plural, say, warn_line, warning},
 };
 use crate::control;
 
@@ -27,7 +27,7 @@ pub(super) fn command(arguments: &Arguments) -> Outcome {
     }
     // `run` reports such a plugin and goes on without it, so that this refuses nothing either.
     for problem in unusable(&parsed.config)? {
-        warn_line(format_args!("{} {problem}", paint.yellow("warning:")));
+        warning(problem);
     }
     say!("{}: fine: {}", arguments.file.display(), summary(&parsed.config));
     Ok(())

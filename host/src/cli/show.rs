@@ -13,6 +13,11 @@ pub(super) fn line(text: fmt::Arguments<'_>) {
     let _ = writeln!(io::stdout().lock(), "{text}");
 }
 
+/// Writes a warning to stderr.
+pub(super) fn warning(text: impl fmt::Display) {
+    warn_line(format_args!("{} {text}", Paint::stderr().yellow("warning:")));
+}
+
 /// Writes a line to stderr: behind what was logged, where there is a log.
 pub(super) fn warn_line(text: fmt::Arguments<'_>) {
     let line = format!("{text}\n");

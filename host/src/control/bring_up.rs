@@ -41,8 +41,7 @@ fn take_file(
     (path, most): (&Path, files::Limit),
     telemetry: &Telemetry,
 ) -> Result<(), ControlError> {
-    let bytes = files::read(path, most).map_err(|error| ControlError::NotFound(error.to_string()))?;
-    let code = engine.load(&bytes, &|_| {})?;
+    let (bytes, code) = read(engine, path, most)?;
     let taken = store.plugin(&settings.name).and_then(|stored| stored.from_file);
     if taken.as_deref() == Some(code.hex().as_str()) {
         return Ok(());
@@ -51,6 +50,13 @@ fn take_file(
     let put = store.put(&settings.name, &bytes)?;
     store.activate(&settings.name, put.version)?;
     Ok(store.set_from_file(&settings.name, &put.sha256)?)
+}
+
+/// A plugin's file, and the code that it holds.
+fn read(engine: &Engine, path: &Path, most: files::Limit) -> Result<(Vec<u8>, Arc<Code>), ControlError> {
+    let bytes = files::read(path, most).map_err(|error| ControlError::NotFound(error.to_string()))?;
+    let code = engine.load(&bytes, &|_| {})?;
+    Ok((bytes, code))
 }
 
 /// Has the engine admit `code` as the configuration says.
@@ -90,8 +96,7 @@ pub fn try_file(
     path: &Path,
     most: files::Limit,
 ) -> Result<(), ControlError> {
-    let bytes = files::read(path, most).map_err(|error| ControlError::NotFound(error.to_string()))?;
-    let code = engine.load(&bytes, &|_| {})?;
+    let (_, code) = read(engine, path, most)?;
     admit(engine, settings, ONLY_CHECKED, code, &Telemetry::new(1), &|_| {})?;
     Ok(())
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{
     Outcome,
     client::Client,
-    show::{Paint, say, warn_line},
+    show::{say, warning},
     target::Connect,
 };
 
@@ -72,10 +72,7 @@ pub(super) fn command(command: Command) -> Outcome {
 
 /// What the configuration wants of a plugin that is live now and it does not answer.
 fn show_warnings(answer: &Value) {
-    let paint = Paint::stderr();
-    for warning in answer["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-        warn_line(format_args!("{} {warning}", paint.yellow("warning:")));
-    }
+    answer["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str).for_each(warning);
 }
 
 /// A version as the proxy takes it. What is written as numbers are is one.
