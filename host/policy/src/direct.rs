@@ -3,32 +3,27 @@
 //! functions, as those built with the SDK for `wasm32-unknown-unknown` do. What their embedded component type says was
 //! checked before (`inspect.rs`); it must never run a module that was not.
 
+mod imports;
+mod place;
+
 use std::borrow::Cow;
-use std::cell::Cell;
 
 use wasmparser::{Encoding, ExternalKind, Parser, Payload};
-use wasmtime::{
-    AsContextMut, Caller, Engine, Extern, InstancePre, Linker, Memory, Module, Store, TypedFunc, WasmParams,
-};
+use wasmtime::{Engine, InstancePre, Linker, Memory, Module, Store, TypedFunc, WasmParams};
 use witgate_core::answer::{RawRoute, RawStick};
 use witgate_core::request::FieldName;
 
 use crate::Exports;
+use crate::bindings::Columns;
 use crate::bindings::types::Manifest;
-use crate::bindings::{Columns, host};
-use crate::canonical::{Answer, Lift, Unreadable, named_field};
+use crate::canonical::{Answer, Lift};
 use crate::guest::State;
 use crate::inspect::{PACKAGE, VERSION};
 use crate::instances::ANSWER;
+use place::{List, MEMORY, REALLOC, Room, fits, pair};
 
 type Result<T> = wasmtime::Result<T>;
 
-const MEMORY: &str = "memory";
-const REALLOC: &str = "cabi_realloc";
-/// Of modules built with the SDK: `() -> u64`, the address (low half) and the length of a place that the host may write a
-/// question's arguments to, without asking for each piece of memory. It is the host's from one answer to the next, and
-/// whoever has it keeps each answer until the next question of its kind, so that nobody has to be told when it was read.
-const ROOM: &str = "witgate_room";
 /// Run after the start function, as a reactor's constructors are.
 const INITIALIZE: &str = "_initialize";
 
@@ -112,7 +107,7 @@ impl Pre {
     pub(crate) fn new(engine: &Engine, module: &Module, symbols: Symbols) -> Result<Self> {
         let mut linker = Linker::new(engine);
         for import in module.imports() {
-            link(&mut linker, import.module(), import.name())?;
+            imports::link(&mut linker, import.module(), import.name())?;
         }
         Ok(Self { pre: linker.instantiate_pre(module)?, symbols })
     }
@@ -152,9 +147,6 @@ impl Pre {
     }
 }
 
-/// A pointer and a length: a list or a string.
-type List = (u32, u32);
-
 /// What `splitter.split` takes: the values, the offer's id, and its weights.
 type Offer = (u32, u32, u64, u32, u32);
 
@@ -180,46 +172,6 @@ impl<P: WasmParams> Function<P> {
         keeps: bool,
     ) -> Result<Option<Self>> {
         symbol.map(|symbol| Self::find(store, instance, symbol, keeps)).transpose()
-    }
-}
-
-/// Where arguments are written; nowhere in modules that do not say.
-#[derive(Default)]
-struct Room {
-    at: u32,
-    end: u32,
-    /// Where what is free of it begins, while it may be used. A cell, because the instance is borrowed for the time of a
-    /// question.
-    free: Cell<Option<u32>>,
-}
-
-impl Room {
-    fn find(store: &mut Store<State>, instance: &wasmtime::Instance, memory: &Memory) -> Result<Self> {
-        if instance.get_func(&mut *store, ROOM).is_none() {
-            return Ok(Self::default());
-        }
-        let place = instance.get_typed_func::<(), u64>(&mut *store, ROOM)?.call(&mut *store, ())?;
-        #[expect(clippy::cast_possible_truncation, reason = "the two halves")]
-        let (at, len) = (place as u32, (place >> 32) as u32);
-        fits(memory, &*store, at, 1, len)?;
-        // Not for `configure`, which is no question: what it is given is the guest's to free.
-        Ok(Self { at, end: at.saturating_add(len), free: Cell::new(None) })
-    }
-
-    fn is_there(&self) -> bool {
-        self.end > self.at
-    }
-
-    /// Begins anew.
-    fn empty(&self) {
-        self.free.set(self.is_there().then_some(self.at));
-    }
-
-    fn take(&self, align: u32, bytes: u32) -> Option<u32> {
-        let at = self.free.get()?.checked_next_multiple_of(align)?;
-        let end = at.checked_add(bytes).filter(|end| *end <= self.end)?;
-        self.free.set(Some(end));
-        Some(at)
     }
 }
 
@@ -384,120 +336,4 @@ impl Guest {
 
 fn asked<P>(function: &Option<Function<P>>) -> Result<&Function<P>> {
     function.as_ref().ok_or_else(|| wasmtime::format_err!("the plugin does not export this interface"))
-}
-
-fn pair((at, len): List) -> [u8; 8] {
-    (u64::from(len) << 32 | u64::from(at)).to_le_bytes()
-}
-
-fn fits(memory: &Memory, store: impl wasmtime::AsContext, at: u32, align: u32, bytes: u32) -> Result<()> {
-    if !at.is_multiple_of(align) {
-        return Err(Unreadable::Unaligned.into());
-    }
-    if u64::from(at) + u64::from(bytes) > memory.data_size(&store) as u64 {
-        return Err(Unreadable::OutOfBounds.into());
-    }
-    Ok(())
-}
-
-/// Gives a module one of the host's functions, in the flat shape of the canonical ABI.
-fn link(linker: &mut Linker<State>, module: &str, name: &str) -> Result<()> {
-    match name {
-        "log" => linker.func_wrap(module, name, |mut cx: Caller<'_, State>, level: u32, at: u32, len: u32| {
-            let level = level_of(level)?;
-            let (memory, state) = memory(&mut cx)?.data_and_store_mut(&mut cx);
-            let message = Answer::new(memory, ANSWER).text(at, len)?.to_owned();
-            host::Host::log(state, level, message);
-            Ok(())
-        })?,
-        "field" => {
-            linker.func_wrap(module, name, |mut cx: Caller<'_, State>, field: u32, at: u32, len: u32, to: u32| {
-                let (memory, state) = memory(&mut cx)?.data_and_store_mut(&mut cx);
-                let field = named_field(&mut Answer::new(memory, ANSWER), field, at, len)?;
-                let value = host::Host::field(state, field);
-                let mut option = [0; 12];
-                if let Some(text) = value {
-                    option[0] = 1;
-                    option[4..].copy_from_slice(&pair(give(&mut cx, text.as_bytes())?));
-                }
-                put(&mut cx, to, &option)
-            })?
-        }
-        "offered-clusters" => linker.func_wrap(module, name, |mut cx: Caller<'_, State>, to: u32| {
-            let names = host::Host::offered_clusters(cx.data_mut());
-            let mut lists = Vec::with_capacity(names.len() * 8);
-            for name in &names {
-                lists.extend_from_slice(&pair(give(&mut cx, name.as_bytes())?));
-            }
-            let at = give_aligned(&mut cx, 4, &lists)?;
-            put(&mut cx, to, &pair((at, u32::try_from(names.len())?)))
-        })?,
-        "monotonic-now" => {
-            linker.func_wrap(module, name, |mut cx: Caller<'_, State>| Ok(host::Host::monotonic_now(cx.data_mut())))?
-        }
-        "random-u64" => {
-            linker.func_wrap(module, name, |mut cx: Caller<'_, State>| Ok(host::Host::random_u64(cx.data_mut())))?
-        }
-        _ => wasmtime::bail!("this host has no function `{name}` in `{module}`"),
-    };
-    Ok(())
-}
-
-fn level_of(level: u32) -> Result<host::Level> {
-    Ok(match level {
-        0 => host::Level::Trace,
-        1 => host::Level::Debug,
-        2 => host::Level::Info,
-        3 => host::Level::Warn,
-        4 => host::Level::Error,
-        _ => return Err(Unreadable::Discriminant.into()),
-    })
-}
-
-fn memory(cx: &mut Caller<'_, State>) -> Result<Memory> {
-    let memory = cx.get_export(MEMORY).and_then(Extern::into_memory);
-    memory.ok_or_else(|| wasmtime::format_err!("the module exports no memory"))
-}
-
-/// Writes bytes where the guest's own allocator says.
-fn give_aligned(cx: &mut Caller<'_, State>, align: u32, bytes: &[u8]) -> Result<u32> {
-    let realloc = cx.get_export(REALLOC).and_then(Extern::into_func);
-    let realloc = realloc.ok_or_else(|| wasmtime::format_err!("the module exports no {REALLOC}"))?;
-    let realloc = realloc.typed::<(u32, u32, u32, u32), u32>(&*cx)?;
-    let len = u32::try_from(bytes.len())?;
-    let at = realloc.call(cx.as_context_mut(), (0, 0, align, len))?;
-    fits(&memory(cx)?, &*cx, at, align, len)?;
-    put(cx, at, bytes)?;
-    Ok(at)
-}
-
-fn give(cx: &mut Caller<'_, State>, bytes: &[u8]) -> Result<List> {
-    Ok((give_aligned(cx, 1, bytes)?, u32::try_from(bytes.len())?))
-}
-
-fn put(cx: &mut Caller<'_, State>, at: u32, bytes: &[u8]) -> Result<()> {
-    let memory = memory(cx)?.data_mut(cx);
-    let place = memory.get_mut(at as usize..).and_then(|rest| rest.get_mut(..bytes.len()));
-    place.ok_or(Unreadable::OutOfBounds)?.copy_from_slice(bytes);
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_room_is_used_from_the_first_question_on_and_only_where_there_is_one() {
-        let room = Room { at: 100, end: 120, free: Cell::new(None) };
-        assert_eq!(room.take(1, 0), None, "before the first question");
-        room.empty();
-        assert_eq!([room.take(1, 3), room.take(4, 8), room.take(1, 0)], [Some(100), Some(104), Some(112)]);
-        assert_eq!([room.take(1, 9), room.take(8, 8), room.take(8, 1)], [None, Some(112), None]);
-        room.empty();
-        assert_eq!(room.take(1, 20), Some(100), "anew");
-        let none = Room::default();
-        none.empty();
-        // Nothing at address 0: a guest takes the null pointer for no value.
-        assert_eq!([none.take(1, 0), none.take(4, 4)], [None, None]);
-    }
 }
