@@ -18,10 +18,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use tokio::{
-    io::{AsyncRead, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::io::Io;
 use crate::{
@@ -42,7 +39,10 @@ const MAX_STREAMS: u32 = 256;
 const MAX_PENDING_RESETS: usize = 64;
 
 /// Serves one connection to its end.
-pub async fn serve(worker: &Rc<Worker>, conn: &Rc<Conn>, mut stream: TcpStream) {
+pub async fn serve<S>(worker: &Rc<Worker>, conn: &Rc<Conn>, mut stream: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
     let Some((prefix, http2)) = begun(worker, conn, &mut stream).await else { return };
     let limits = worker.live.load().config.listeners.get(conn.listener).map(|l| l.limits.clone()).unwrap_or_default();
     let refused = {
@@ -79,7 +79,7 @@ pub async fn serve(worker: &Rc<Worker>, conn: &Rc<Conn>, mut stream: TcpStream) 
 const FIRST_BYTES_IN_A_DRAIN: Duration = Duration::from_secs(1);
 
 /// The first bytes, and whether they are HTTP/2's. None where the client went away first, or was silent for too long.
-async fn begun(worker: &Worker, conn: &Conn, stream: &mut TcpStream) -> Option<(Bytes, bool)> {
+async fn begun(worker: &Worker, conn: &Conn, stream: &mut (impl AsyncRead + Unpin)) -> Option<(Bytes, bool)> {
     let mut first = pin!(first_bytes(worker, stream));
     if let Some(found) = (Interruptible { conn, inner: first.as_mut() }).await {
         return found;
@@ -91,7 +91,7 @@ async fn begun(worker: &Worker, conn: &Conn, stream: &mut TcpStream) -> Option<(
 }
 
 /// Reads until the protocol is clear. None where the client went away first.
-async fn first_bytes(worker: &Worker, stream: &mut TcpStream) -> Option<(Bytes, bool)> {
+async fn first_bytes(worker: &Worker, stream: &mut (impl AsyncRead + Unpin)) -> Option<(Bytes, bool)> {
     let mut first = BytesMut::new();
     loop {
         let read = std::future::poll_fn(|cx| {

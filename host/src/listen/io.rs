@@ -1,5 +1,5 @@
-//! The socket as hyper sees it: replays what was read to tell the protocol, tells the connection's state what is read,
-//! and gives the parser's own error responses the proxy's shape. Decides nothing.
+//! A connection's stream as hyper sees it: replays what was read to tell the protocol, tells the connection's state what
+//! is read, and gives the parser's own error responses the proxy's shape. Decides nothing.
 
 use std::{
     io,
@@ -9,16 +9,13 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{proxy, reason::Reason, worker::conn::Conn};
 
-/// An HTTP/1 or HTTP/2 socket.
-pub struct Io {
-    stream: TcpStream,
+/// A stream that carries HTTP/1 or HTTP/2: a socket, or what is laid over one.
+pub struct Io<S> {
+    stream: S,
     conn: Rc<Conn>,
     /// Read before the protocol was known.
     prefix: Bytes,
@@ -30,9 +27,9 @@ pub struct Io {
     refused: Box<dyn Fn(Reason)>,
 }
 
-impl Io {
-    /// Wraps a socket of which `prefix` was read already.
-    pub fn new(stream: TcpStream, conn: Rc<Conn>, prefix: Bytes, http1: bool, refused: Box<dyn Fn(Reason)>) -> Self {
+impl<S: AsyncWrite + Unpin> Io<S> {
+    /// Wraps a stream of which `prefix` was read already.
+    pub fn new(stream: S, conn: Rc<Conn>, prefix: Bytes, http1: bool, refused: Box<dyn Fn(Reason)>) -> Self {
         if http1 && !prefix.is_empty() {
             conn.note_read(&prefix);
         }
@@ -67,7 +64,7 @@ impl Io {
     }
 }
 
-impl AsyncRead for Io {
+impl<S: AsyncRead + Unpin> AsyncRead for Io<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if !this.prefix.is_empty() {
@@ -85,7 +82,7 @@ impl AsyncRead for Io {
     }
 }
 
-impl AsyncWrite for Io {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Io<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if this.replacement.is_some() || this.intercept(buf) {
@@ -115,7 +112,8 @@ impl AsyncWrite for Io {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_replacement(cx))?;
-        // A TCP socket has nothing to flush.
+        // A TCP socket has nothing to flush, which costs nothing.
+        ready!(Pin::new(&mut this.stream).poll_flush(cx))?;
         this.conn.flushed();
         Poll::Ready(Ok(()))
     }

@@ -5,7 +5,7 @@ use std::{io, sync::Arc, time::Duration};
 use tokio::net::TcpStream;
 use witgate_core::endpoint::Endpoint;
 
-use super::Connection;
+use super::{Connection, Stream};
 
 /// Why no connection was made. Nothing was sent: trying elsewhere is safe.
 #[derive(Debug, thiserror::Error)]
@@ -30,5 +30,5 @@ pub async fn connect(
         .map_err(|_| ConnectError::Timeout(timeout))??;
     // Small requests must not wait for the acknowledgement of the one before.
     stream.set_nodelay(true)?;
-    Ok(Box::new(Connection::new(stream, Arc::clone(endpoint), pool.clone(), std::time::Instant::now())))
+    Ok(Box::new(Connection::new(Stream::Tcp(stream), Arc::clone(endpoint), pool.clone(), std::time::Instant::now())))
 }

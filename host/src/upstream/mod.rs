@@ -3,6 +3,7 @@
 mod body;
 mod connect;
 mod h1;
+mod stream;
 
 use std::{
     cell::RefCell,
@@ -17,6 +18,7 @@ pub use body::{BodyError, BodyFate, Fate, RequestBody};
 pub use connect::{ConnectError, connect};
 use h1::Room;
 pub use h1::{Connection, Error, Incoming, end_of_head};
+pub use stream::Stream;
 
 /// A worker's idle connections, by the endpoint's identity in memory. An entry keeps its endpoint alive, so that the
 /// identity cannot be taken by another one. Keys are the proxy's own: a fast hash will do.
@@ -76,7 +78,7 @@ impl Upstreams {
     pub fn reap(&self, now: Instant) {
         self.pools.borrow_mut().retain(|_, pool| {
             let fresh = |c: &Connection| now.saturating_duration_since(c.idle_since()) < c.limits().idle_timeout;
-            pool.idle.retain(|c| fresh(c) && c.is_open());
+            pool.idle.retain_mut(|c| fresh(c) && c.is_open());
             !pool.idle.is_empty()
         });
     }

@@ -20,10 +20,10 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http::{Method, response};
 use http_body::{Frame, SizeHint};
-use tokio::{io::AsyncReadExt, net::TcpStream};
+use tokio::io::AsyncReadExt;
 use witgate_core::{config, endpoint::Endpoint, request::Head};
 
-use super::{BodyError, RequestBody};
+use super::{BodyError, RequestBody, Stream};
 use decode::{Decoded, Decoder};
 use send::{SendError, Sending};
 
@@ -74,7 +74,7 @@ pub fn end_of_head(bytes: &[u8]) -> Option<usize> {
 
 /// A connection to one endpoint, ready to carry requests one after another.
 pub struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     room: Room,
     endpoint: Arc<Endpoint>,
     limits: config::Pool,
@@ -97,7 +97,7 @@ impl Default for Room {
 
 impl Connection {
     /// A connection that was just made.
-    pub fn new(stream: TcpStream, endpoint: Arc<Endpoint>, limits: config::Pool, now: Instant) -> Self {
+    pub fn new(stream: Stream, endpoint: Arc<Endpoint>, limits: config::Pool, now: Instant) -> Self {
         Self { stream, room: Room::default(), endpoint, limits, idle_since: now }
     }
 
@@ -117,9 +117,9 @@ impl Connection {
     }
 
     /// Whether an idle connection can carry a request: the endpoint has neither closed it nor said what nobody asked
-    /// for. Asks the kernel only where the runtime knows that there is something to be read.
-    pub fn is_open(&self) -> bool {
-        matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    /// for.
+    pub fn is_open(&mut self) -> bool {
+        self.stream.is_silent()
     }
 
     /// Sends a request and waits for the response's head. The body is sent as it comes; where the response is there

@@ -10,10 +10,10 @@ use std::{
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderName, Method, header};
 use http_body::Body as _;
-use tokio::{io::AsyncWrite, net::TcpStream};
+use tokio::io::AsyncWrite;
 use witgate_core::request::Head;
 
-use super::super::RequestBody;
+use super::super::{RequestBody, Stream};
 
 /// How a request's body is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl Sending {
     }
 
     /// Writes what can be written. Ready when all was.
-    pub(super) fn poll(&mut self, stream: &mut TcpStream, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+    pub(super) fn poll(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
         loop {
             // A first piece goes out with the head: nothing is written before it is known that none is there yet.
             let waits = self.body.is_some() && self.has_room() && self.poll_body(cx)?.is_pending();
@@ -88,7 +88,7 @@ impl Sending {
         }
     }
 
-    fn poll_write(&self, stream: &mut TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    fn poll_write(&self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let lines = &self.lines[self.written..];
         if self.has_room() {
             return Pin::new(stream).poll_write(cx, lines);
