@@ -19,7 +19,7 @@ use witgate_core::{
 };
 
 use crate::{
-    generation::{Action, Affinity, Cluster, Generation, PluginRef, RoutePlan, Routes, Scorer, Slot, Split},
+    generation::{Action, Affinity, Cluster, Generation, PluginRef, Reply, RoutePlan, Routes, Scorer, Slot, Split},
     telemetry::RouteMetrics,
 };
 
@@ -157,19 +157,20 @@ fn plan(route: &config::Route, by_name: &HashMap<String, usize>, parts: &Parts<'
         config::Action::Cluster(name) => Action::Cluster(index(name)),
         config::Action::Split(split) => {
             let names: Arc<[String]> = split.choices.iter().map(|c| c.cluster.clone()).collect();
-            Action::Split(Split {
+            Action::Split(Box::new(Split {
                 native: Splitter::new(split),
                 clusters: names.iter().map(|name| index(name)).collect(),
                 offer: hash_key(names.join("\n").as_bytes()),
                 names,
                 weights: split.choices.iter().map(|c| c.weight).collect(),
-            })
+            }))
         }
         config::Action::Respond { status, body } => {
-            Action::Reply { status: *status, location: None, body: Bytes::from(body.clone()) }
+            Action::Reply(Box::new(Reply { status: *status, location: None, body: Bytes::from(body.clone()) }))
         }
         config::Action::Redirect { status, location } => {
-            Action::Reply { status: *status, location: HeaderValue::try_from(location).ok(), body: Bytes::new() }
+            let location = HeaderValue::try_from(location).ok();
+            Action::Reply(Box::new(Reply { status: *status, location, body: Bytes::new() }))
         }
     };
     let affinity = route.affinity.as_ref().map(|affinity| match affinity {
@@ -181,7 +182,7 @@ fn plan(route: &config::Route, by_name: &HashMap<String, usize>, parts: &Parts<'
     RoutePlan {
         name: Arc::from(route.name.as_str()),
         action,
-        affinity,
+        affinity: affinity.map(Box::new),
         timeout: route.timeout,
         router: route.plugins.router.as_deref().map(|name| plugin_ref(name, parts, |e| e.router)),
         splitter: route.plugins.splitter.as_deref().map(|name| plugin_ref(name, parts, |e| e.splitter)),

@@ -34,10 +34,11 @@ fn add(cell: &AtomicU64, n: u64) {
 
 /// A latency histogram that one thread writes.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub struct Histogram {
+    sum_us: AtomicU64,
     /// Not cumulative; the last one is above every bound.
     buckets: [AtomicU64; LATENCY_BUCKETS.len() + 1],
-    sum_us: AtomicU64,
 }
 
 /// What a histogram held when it was read.
@@ -100,8 +101,10 @@ impl<T: Default> PerWorker<T> {
     }
 }
 
-/// What one worker counts for one route.
+/// What one worker counts for one route. In this order, so that what every request counts is on one cache line but for its
+/// bucket: of ten thousand routes asked for in turn none is in the processor's caches.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub struct RouteCells {
     /// By status class: 1xx to 5xx, then everything else (a client that went away before the answer).
     responses: [AtomicU64; 6],

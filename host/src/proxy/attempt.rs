@@ -139,7 +139,7 @@ fn finish(parts: &mut response::Parts, generation: &Generation, forward: &Forwar
     }
     if forward.sticky != Some(endpoint.id())
         && let Some(route) = forward.issue_for.and_then(|index| generation.routes.plans.get(index))
-        && let Some(Affinity::Cookie(cookie)) = &route.affinity
+        && let Some(Affinity::Cookie(cookie)) = route.affinity.as_deref()
     {
         parts.headers.append(http::header::SET_COOKIE, cookie.issue(endpoint.id(), super::unix_time()));
     }

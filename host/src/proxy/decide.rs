@@ -56,8 +56,8 @@ pub fn plan(
         }
         RouteAction::Cluster(cluster) => cluster,
         RouteAction::Pass => match &route.action {
-            Action::Reply { status, location, body } => {
-                let response = reply(*status, location.as_ref(), body.clone());
+            Action::Reply(own) => {
+                let response = reply(own.status, own.location.as_ref(), own.body.clone());
                 return Ok((index, Plan::Reply(Box::new(response))));
             }
             Action::Cluster(cluster) => *cluster,
@@ -89,7 +89,7 @@ fn stick(
         forward.set_cookie = stick.set_cookie;
         return Ok(());
     }
-    match &route.affinity {
+    match route.affinity.as_deref() {
         Some(Affinity::By(keys)) => forward.hash = affinity::by_key(keys, head),
         Some(Affinity::Cookie(cookie)) => {
             forward.sticky = cookie.read(head, super::unix_time());

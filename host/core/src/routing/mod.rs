@@ -3,7 +3,10 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Range,
+};
 
 use crate::{
     config::{self, Config, HostPattern, PathMatch, ValueMatch},
@@ -23,8 +26,9 @@ const MAX_HOST: usize = 255;
 /// plus those that share the path. Those with a regex or without a path are tried in order.
 #[derive(Debug)]
 pub struct RouteTable {
-    routes: Vec<Conditions>,
-    listeners: Vec<Hosts>,
+    /// None where host and path are all that is asked.
+    conditions: Box<[Option<Box<Conditions>>]>,
+    listeners: Box<[Hosts]>,
 }
 
 /// What is asked of a route that was found by host and path.
@@ -38,53 +42,64 @@ struct Conditions {
 }
 
 /// The routes of a listener by host.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Hosts {
-    exact: HashMap<String, Paths>,
+    exact: HashMap<Box<str>, Paths>,
     /// By the suffix with its leading dot.
-    suffix: HashMap<String, Paths>,
+    suffix: HashMap<Box<str>, Paths>,
     any: Paths,
 }
 
-/// The routes of a host by path; indices into `RouteTable::routes`, each list in file order.
-#[derive(Debug, Default)]
+/// Index into `RouteTable::conditions`, and so of a route in the configuration.
+type Index = u32;
+
+/// The routes of a host by path, each list in file order. What a look-up reads lies side by side: of ten thousand hosts
+/// asked for in turn nothing is in the processor's caches.
+#[derive(Debug)]
 struct Paths {
-    exact: HashMap<String, Vec<usize>>,
-    /// Sorted by prefix, when complete.
-    prefixes: Vec<Prefix>,
+    /// None where no path is exact.
+    #[expect(clippy::box_collection, reason = "most hosts have none, and all of them have room for it")]
+    exact: Option<Box<HashMap<Box<str>, Vec<Index>>>>,
+    /// Sorted by their texts.
+    prefixes: Box<[Prefix]>,
+    /// The prefixes' texts, one behind the other.
+    texts: Box<str>,
+    /// The prefixes' routes, one list behind the other.
+    routes: Box<[Index]>,
     /// With a regex or without a path.
-    others: Vec<usize>,
+    others: Box<[Index]>,
 }
 
 #[derive(Debug)]
 struct Prefix {
-    text: String,
+    /// Where its text ends; it begins where the one before ends.
+    text_end: u32,
+    /// Where its routes end.
+    routes_end: u32,
     /// The longest other prefix that this one starts with.
-    parent: Option<usize>,
-    routes: Vec<usize>,
+    parent: Option<u32>,
 }
 
 impl RouteTable {
     /// Indexes the routes of a configuration.
     pub fn new(config: &Config) -> Self {
-        let listeners = config.listeners.iter().map(|listener| {
-            let mut hosts = Hosts::default();
-            for (index, route) in config.routes.iter().enumerate() {
-                if route.listeners.as_ref().is_none_or(|names| names.contains(&listener.name)) {
-                    hosts.add(index, route);
-                }
-            }
-            hosts.complete();
-            hosts
-        });
-        Self { listeners: listeners.collect(), routes: config.routes.iter().map(Conditions::new).collect() }
+        let of = |listener: &config::Listener| {
+            let listens =
+                |route: &config::Route| route.listeners.as_ref().is_none_or(|names| names.contains(&listener.name));
+            Hosts::new((0..).zip(&config.routes).filter(|(_, route)| listens(route)))
+        };
+        Self {
+            listeners: config.listeners.iter().map(of).collect(),
+            conditions: config.routes.iter().map(Conditions::new).collect(),
+        }
     }
 
     /// Index in `config.routes` of the route that a request takes, `listener` being an index in `config.listeners`.
     /// Does not allocate where the host came in lower case.
     pub fn find(&self, listener: usize, head: &Head) -> Option<usize> {
         let hosts = self.listeners.get(listener)?;
-        let first = |paths: &Paths| paths.first(head.path(), |route| self.routes[route].hold(head));
+        let first =
+            |paths: &Paths| paths.first(head.path(), |route| self.hold(route, head)).map(|route| route as usize);
         if (hosts.exact.is_empty() && hosts.suffix.is_empty()) || head.host().len() > MAX_HOST {
             return first(&hosts.any);
         }
@@ -92,25 +107,31 @@ impl RouteTable {
         let exact = hosts.exact.get(&*host).and_then(first);
         exact.or_else(|| hosts.suffixes(&host).find_map(first)).or_else(|| first(&hosts.any))
     }
+
+    fn hold(&self, route: Index, head: &Head) -> bool {
+        self.conditions[route as usize].as_ref().is_none_or(|conditions| conditions.hold(head))
+    }
 }
 
 impl Hosts {
-    fn add(&mut self, index: usize, route: &config::Route) {
-        if route.hosts.is_empty() {
-            self.any.add(index, &route.path);
+    fn new<'a>(routes: impl Iterator<Item = (Index, &'a config::Route)>) -> Self {
+        let (mut exact, mut suffix, mut any) = (HashMap::new(), HashMap::new(), Vec::new());
+        for (index, route) in routes {
+            if route.hosts.is_empty() {
+                any.push((index, &route.path));
+            }
+            for host in &route.hosts {
+                let (hosts, name) = match host {
+                    HostPattern::Exact(name) => (&mut exact, name),
+                    HostPattern::Suffix(suffix_of) => (&mut suffix, suffix_of),
+                };
+                hosts.entry(name.as_str()).or_insert_with(Vec::new).push((index, &route.path));
+            }
         }
-        for host in &route.hosts {
-            let paths = match host {
-                HostPattern::Exact(name) => self.exact.entry(name.clone()),
-                HostPattern::Suffix(suffix) => self.suffix.entry(suffix.clone()),
-            };
-            paths.or_default().add(index, &route.path);
-        }
-    }
-
-    fn complete(&mut self) {
-        let all = self.exact.values_mut().chain(self.suffix.values_mut()).chain([&mut self.any]);
-        all.for_each(Paths::link);
+        let complete = |hosts: HashMap<&str, Vec<(Index, &PathMatch)>>| {
+            hosts.into_iter().map(|(name, routes)| (name.into(), Paths::new(routes))).collect()
+        };
+        Self { exact: complete(exact), suffix: complete(suffix), any: Paths::new(any) }
     }
 
     /// The routes of the wildcards that match a host, longest first.
@@ -123,48 +144,37 @@ impl Hosts {
 }
 
 impl Paths {
-    fn add(&mut self, index: usize, path: &PathMatch) {
-        let list = match path {
-            PathMatch::Any | PathMatch::Regex(_) => &mut self.others,
-            PathMatch::Exact(path) => self.exact.entry(path.clone()).or_default(),
-            PathMatch::Prefix(text) => {
-                self.prefixes.push(Prefix { text: text.clone(), parent: None, routes: vec![index] });
-                return;
-            }
-        };
+    /// Of routes in file order.
+    fn new(mut routes: Vec<(Index, &PathMatch)>) -> Self {
         // A route may name a host twice.
-        if list.last() != Some(&index) {
-            list.push(index);
-        }
-    }
-
-    /// Sorts the prefixes, joins equal ones and links each to the longest that it starts with.
-    fn link(&mut self) {
-        self.prefixes.sort_by(|a, b| a.text.cmp(&b.text));
-        self.prefixes.dedup_by(|later, kept| {
-            let same = later.text == kept.text;
-            if same {
-                kept.routes.append(&mut later.routes);
+        routes.dedup_by_key(|(index, _)| *index);
+        let mut exact = HashMap::<Box<str>, Vec<Index>>::new();
+        let mut prefixes = BTreeMap::<&str, Vec<Index>>::new();
+        let mut others = Vec::new();
+        for (index, path) in routes {
+            match path {
+                PathMatch::Any | PathMatch::Regex(_) => others.push(index),
+                PathMatch::Exact(path) => exact.entry(path.as_str().into()).or_default().push(index),
+                PathMatch::Prefix(text) => prefixes.entry(text).or_default().push(index),
             }
-            same
-        });
-        for i in 1..self.prefixes.len() {
-            // What a text starts with sorts before it, and is the text before it or one of that one's parents.
-            let mut candidate = Some(i - 1);
-            while let Some(at) = candidate
-                && !self.prefixes[i].text.starts_with(&self.prefixes[at].text)
-            {
-                candidate = self.prefixes[at].parent;
-            }
-            self.prefixes[i].parent = candidate;
         }
+        let exact = (!exact.is_empty()).then(|| Box::new(exact));
+        let mut paths = Self {
+            exact,
+            prefixes: Box::default(),
+            texts: prefixes.keys().copied().collect::<String>().into(),
+            routes: prefixes.values().flatten().copied().collect(),
+            others: others.into(),
+        };
+        paths.prefixes = linked(&prefixes);
+        paths
     }
 
     /// The first route in file order whose path matches and whose conditions hold.
-    fn first(&self, path: &str, hold: impl Fn(usize) -> bool) -> Option<usize> {
+    fn first(&self, path: &str, hold: impl Fn(Index) -> bool) -> Option<Index> {
         let mut best = None;
-        let exact = self.exact.get(path).into_iter();
-        for list in exact.chain(self.prefixes_of(path)).chain([&self.others]) {
+        let exact = self.exact.as_ref().and_then(|exact| exact.get(path)).map(Vec::as_slice).into_iter();
+        for list in exact.chain(self.prefixes_of(path)).chain([&*self.others]) {
             // Only what stands before the best so far can still win.
             let earlier = list.iter().take_while(|&&route| best.is_none_or(|best| route < best));
             best = earlier.copied().find(|&route| hold(route)).or(best);
@@ -173,26 +183,68 @@ impl Paths {
     }
 
     /// The lists of all prefixes that a path starts with.
-    fn prefixes_of(&self, path: &str) -> impl Iterator<Item = &Vec<usize>> {
-        let last = self.prefixes.partition_point(|prefix| prefix.text.as_str() <= path).checked_sub(1);
-        let chain = std::iter::successors(last, |&at| self.prefixes[at].parent);
-        chain.map(|at| &self.prefixes[at]).filter(move |p| path.starts_with(&p.text)).map(|p| &p.routes)
+    fn prefixes_of(&self, path: &str) -> impl Iterator<Item = &[Index]> {
+        let text = |at: usize| &self.texts[self.range(at, |prefix| prefix.text_end)];
+        let (mut low, mut high) = (0, self.prefixes.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            if text(middle) <= path {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        let parent = |at: &usize| self.prefixes[*at].parent.map(|parent| parent as usize);
+        let chain = std::iter::successors(low.checked_sub(1), parent);
+        let starts = move |at: &usize| path.starts_with(text(*at));
+        chain.filter(starts).map(|at| &self.routes[self.range(at, |prefix| prefix.routes_end)])
+    }
+
+    /// From where the prefix before ends to where this one does.
+    fn range(&self, at: usize, end: impl Fn(&Prefix) -> u32) -> Range<usize> {
+        let start = at.checked_sub(1).map_or(0, |before| end(&self.prefixes[before]) as usize);
+        start..end(&self.prefixes[at]) as usize
     }
 }
 
+/// Prefixes in the order of their texts, each linked to the longest that it starts with.
+fn linked(sorted: &BTreeMap<&str, Vec<Index>>) -> Box<[Prefix]> {
+    let texts: Vec<&str> = sorted.keys().copied().collect();
+    let mut prefixes = Vec::<Prefix>::with_capacity(texts.len());
+    let (mut text_end, mut routes_end) = (0, 0);
+    for (at, (text, routes)) in (0..).zip(sorted) {
+        // What a text starts with sorts before it, and is the text before it or one of that one's parents.
+        let mut parent = u32::checked_sub(at, 1);
+        while let Some(candidate) = parent
+            && !text.starts_with(texts[candidate as usize])
+        {
+            parent = prefixes[candidate as usize].parent;
+        }
+        text_end += text.len() as u32;
+        routes_end += routes.len() as u32;
+        prefixes.push(Prefix { text_end, routes_end, parent });
+    }
+    prefixes.into()
+}
+
 impl Conditions {
-    fn new(route: &config::Route) -> Self {
+    /// None where a route asks for nothing but host and path.
+    fn new(route: &config::Route) -> Option<Box<Self>> {
         let path_regex = match &route.path {
             PathMatch::Regex(regex) => Some(regex.clone()),
             PathMatch::Any | PathMatch::Exact(_) | PathMatch::Prefix(_) => None,
         };
-        Self {
-            path_regex,
-            methods: route.methods.clone(),
-            headers: route.headers.clone(),
-            cookies: route.cookies.clone(),
-            query: route.query.clone(),
-        }
+        let config::Route { methods, headers, cookies, query, .. } = route;
+        let nothing = methods.is_empty() && headers.is_empty() && cookies.is_empty() && query.is_empty();
+        (path_regex.is_some() || !nothing).then(|| {
+            Box::new(Self {
+                path_regex,
+                methods: methods.clone(),
+                headers: headers.clone(),
+                cookies: cookies.clone(),
+                query: query.clone(),
+            })
+        })
     }
 
     fn hold(&self, head: &Head) -> bool {
