@@ -22,6 +22,7 @@ mod drain;
 mod files;
 mod generation;
 mod listen;
+pub mod memory;
 mod proxy;
 mod reason;
 mod run;

@@ -15,10 +15,11 @@ use http::Request;
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
-    service::service_fn,
+    service::{HttpService, service_fn},
 };
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use witgate_core::config;
 
 use super::io::Io;
 use crate::{
@@ -43,36 +44,84 @@ pub async fn serve<S>(worker: &Rc<Worker>, conn: &Rc<Conn>, mut stream: S)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let Some((prefix, http2)) = begun(worker, conn, &mut stream).await else { return };
-    let limits = worker.live.load().config.listeners.get(conn.listener).map(|l| l.limits.clone()).unwrap_or_default();
-    let refused = {
-        let worker = Rc::clone(worker);
-        Box::new(move |reason| worker.count(reason))
-    };
-    let io = TokioIo::new(Io::new(stream, Rc::clone(conn), prefix, !http2, refused));
-    let service = {
-        let (worker, conn) = (Rc::clone(worker), Rc::clone(conn));
-        service_fn(move |request: Request<Incoming>| {
-            let response = proxy::handle(&worker, &conn, request);
-            async move { Ok::<_, Infallible>(response.await) }
-        })
-    };
+    let Some((mut read, http2)) = begun(worker, conn, &mut stream).await else { return };
     if http2 {
-        // On the heap: it is large, and most connections are HTTP/1.1.
-        let connection = http2::Builder::new(LocalExecutor)
+        return serve_http2(worker, conn, stream, read).await;
+    }
+    conn.note_read(&read);
+    while let Some((rested, left)) = serve_http1(worker, conn, stream, read).await {
+        stream = rested;
+        conn.rested(!left.is_empty());
+        read = if left.is_empty() {
+            // What was read of requests that are over is in the same memory.
+            drop(left);
+            worker.note_rest();
+            let Some(next) = rest(worker, conn, &mut stream).await else { return };
+            conn.note_read(&next);
+            next
+        } else {
+            left
+        };
+    }
+}
+
+async fn serve_http2<S>(worker: &Rc<Worker>, conn: &Rc<Conn>, stream: S, read: Bytes)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let header_bytes = limits(worker, conn).1;
+    let io = TokioIo::new(Io::new(stream, worker, conn, read, false));
+    // On the heap: it is large, and most connections are HTTP/1.1.
+    let mut connection = Box::pin(
+        http2::Builder::new(LocalExecutor)
             .max_concurrent_streams(MAX_STREAMS)
             .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
-            .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
-            .serve_connection(io, service);
-        drive(conn, Box::pin(connection).as_mut(), http2::Connection::graceful_shutdown).await;
-    } else {
-        let connection = http1::Builder::new()
-            .max_headers(limits.headers)
-            .max_header_size(limits.header_bytes)
-            .max_buf_size(http1_buffer(limits.header_bytes))
-            .serve_connection(io, service);
-        drive(conn, pin!(connection), http1::Connection::graceful_shutdown).await;
+            .max_header_list_size(u32::try_from(header_bytes).unwrap_or(u32::MAX))
+            .serve_connection(io, service(worker, conn)),
+    );
+    drive(conn, connection.as_mut(), http2::Connection::graceful_shutdown, |_| false).await;
+}
+
+/// Serves requests until the client is done. Returns the stream, and what was read of it beyond them, where the client
+/// is still there but has asked for nothing for a while: what hyper holds for it, two buffers above all, is let go.
+async fn serve_http1<S>(worker: &Rc<Worker>, conn: &Rc<Conn>, stream: S, read: Bytes) -> Option<(S, Bytes)>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let (headers, header_bytes) = limits(worker, conn);
+    let io = TokioIo::new(Io::new(stream, worker, conn, read, true));
+    // On the heap, so that a connection that rests keeps no room for it.
+    let mut connection = Box::new(
+        http1::Builder::new()
+            .max_headers(headers)
+            .max_header_size(header_bytes)
+            .max_buf_size(http1_buffer(header_bytes))
+            .serve_connection(io, service(worker, conn)),
+    );
+    if !drive(conn, Pin::new(&mut *connection), http1::Connection::graceful_shutdown, Conn::should_rest).await {
+        return None;
     }
+    let parts = connection.into_parts();
+    Some((parts.io.into_inner().into_stream(), parts.read_buf))
+}
+
+/// How many headers a head may have, and how many bytes.
+fn limits(worker: &Worker, conn: &Conn) -> (usize, usize) {
+    let generation = worker.live.load();
+    let limits = generation.config.listeners.get(conn.listener).map(|listener| &listener.limits);
+    let of = |limits: &config::ListenerLimits| (limits.headers, limits.header_bytes);
+    limits.map_or_else(|| of(&config::ListenerLimits::default()), of)
+}
+
+fn service(
+    worker: &Rc<Worker>,
+    conn: &Rc<Conn>,
+) -> impl HttpService<Incoming, ResBody = proxy::Body, Error = Infallible, Future: 'static> + Unpin + use<> {
+    let (worker, conn) = (Rc::clone(worker), Rc::clone(conn));
+    service_fn(move |request: Request<Incoming>| {
+        let response = proxy::handle(&worker, &conn, request);
+        async move { Ok::<_, Infallible>(response.await) }
+    })
 }
 
 /// How long a client that was let in may take for its first bytes once a drain has begun: they are on their way.
@@ -90,21 +139,19 @@ async fn begun(worker: &Worker, conn: &Conn, stream: &mut (impl AsyncRead + Unpi
     }
 }
 
+/// What a client says after it was silent for a while. None where it went away, or is asked to.
+async fn rest(worker: &Worker, conn: &Conn, stream: &mut (impl AsyncRead + Unpin)) -> Option<Bytes> {
+    let next = pin!(async {
+        let mut next = BytesMut::new();
+        read_some(worker, stream, &mut next).await.then(|| next.freeze())
+    });
+    Interruptible { conn, inner: next }.await.flatten()
+}
+
 /// Reads until the protocol is clear. None where the client went away first.
 async fn first_bytes(worker: &Worker, stream: &mut (impl AsyncRead + Unpin)) -> Option<(Bytes, bool)> {
     let mut first = BytesMut::new();
-    loop {
-        let read = std::future::poll_fn(|cx| {
-            // Into the worker's own buffer: a connection that says nothing has none, and most heads are short.
-            let mut scratch = worker.scratch.borrow_mut();
-            let mut read = ReadBuf::new(&mut scratch[..]);
-            ready!(Pin::new(&mut *stream).poll_read(cx, &mut read))?;
-            first.extend_from_slice(read.filled());
-            Poll::Ready(std::io::Result::Ok(read.filled().len()))
-        });
-        if read.await.ok()? == 0 {
-            return None;
-        }
+    while read_some(worker, stream, &mut first).await {
         let compared = first.len().min(PREFACE.len());
         if first[..compared] != PREFACE[..compared] {
             return Some((first.freeze(), false));
@@ -113,10 +160,29 @@ async fn first_bytes(worker: &Worker, stream: &mut (impl AsyncRead + Unpin)) -> 
             return Some((first.freeze(), true));
         }
     }
+    None
 }
 
-/// Polls a connection, obeying what the worker asks of it.
-async fn drive<C, E>(conn: &Rc<Conn>, mut connection: Pin<&mut C>, finish: impl Fn(Pin<&mut C>))
+/// Reads behind what is in `into`. False where nothing more will come.
+async fn read_some(worker: &Worker, stream: &mut (impl AsyncRead + Unpin), into: &mut BytesMut) -> bool {
+    let read = std::future::poll_fn(|cx| {
+        // Into the worker's own buffer: a connection that says nothing has none, and most heads are short.
+        let mut scratch = worker.scratch.borrow_mut();
+        let mut read = ReadBuf::new(&mut scratch[..]);
+        ready!(Pin::new(&mut *stream).poll_read(cx, &mut read))?;
+        into.extend_from_slice(read.filled());
+        Poll::Ready(std::io::Result::Ok(read.filled().len()))
+    });
+    read.await.is_ok_and(|read| read > 0)
+}
+
+/// Polls a connection, obeying what the worker asks of it. Returns whether it ended by `rests`, and not for good.
+async fn drive<C, E>(
+    conn: &Rc<Conn>,
+    mut connection: Pin<&mut C>,
+    finish: impl Fn(Pin<&mut C>),
+    rests: impl Fn(&Conn) -> bool,
+) -> bool
 where
     C: Future<Output = Result<(), E>>,
     E: std::fmt::Display,
@@ -125,23 +191,24 @@ where
     let ended = std::future::poll_fn(|cx| {
         let signal = conn.poll_signal(cx);
         if signal == Signal::Kill {
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(Ok(false));
         }
         // Before it is asked to finish: what has arrived is a request in flight, over which hyper would close.
         if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
-            return Poll::Ready(ended);
+            return Poll::Ready(ended.map(|()| false));
         }
         if signal == Signal::Finish && !finishing && !conn.reading_head() {
             finishing = true;
             finish(connection.as_mut());
-            return connection.as_mut().poll(cx);
+            return connection.as_mut().poll(cx).map_ok(|()| false);
         }
-        Poll::Pending
+        if signal == Signal::None && rests(conn) { Poll::Ready(Ok(true)) } else { Poll::Pending }
     })
     .await;
-    if let Err(error) = ended {
+    ended.unwrap_or_else(|error| {
         tracing::debug!(peer = %conn.peer, %error, "connection ended");
-    }
+        false
+    })
 }
 
 /// Ends early with none when the worker asks for the connection to be closed before its first request.

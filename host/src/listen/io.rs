@@ -11,11 +11,17 @@ use std::{
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::{proxy, reason::Reason, worker::conn::Conn};
+use crate::{
+    proxy,
+    reason::Reason,
+    worker::{Worker, conn::Conn},
+};
 
 /// A stream that carries HTTP/1 or HTTP/2: a socket, or what is laid over one.
 pub struct Io<S> {
     stream: S,
+    /// Counts what the parser refused.
+    worker: Rc<Worker>,
     conn: Rc<Conn>,
     /// Read before the protocol was known.
     prefix: Bytes,
@@ -23,17 +29,17 @@ pub struct Io<S> {
     http1: bool,
     /// What goes out in place of the parser's own error response.
     replacement: Option<Bytes>,
-    /// Told when the parser refused a request.
-    refused: Box<dyn Fn(Reason)>,
 }
 
 impl<S: AsyncWrite + Unpin> Io<S> {
-    /// Wraps a stream of which `prefix` was read already.
-    pub fn new(stream: S, conn: Rc<Conn>, prefix: Bytes, http1: bool, refused: Box<dyn Fn(Reason)>) -> Self {
-        if http1 && !prefix.is_empty() {
-            conn.note_read(&prefix);
-        }
-        Self { stream, conn, prefix, http1, replacement: None, refused }
+    /// Wraps a stream of which `prefix` was read already, and noted.
+    pub fn new(stream: S, worker: &Rc<Worker>, conn: &Rc<Conn>, prefix: Bytes, http1: bool) -> Self {
+        Self { stream, worker: Rc::clone(worker), conn: Rc::clone(conn), prefix, http1, replacement: None }
+    }
+
+    /// The stream.
+    pub fn into_stream(self) -> S {
+        self.stream
     }
 
     /// Recognises an error response that the parser wrote by itself: it comes when every request was answered whole.
@@ -47,7 +53,7 @@ impl<S: AsyncWrite + Unpin> Io<S> {
             Some(b"431") => Reason::HeaderTooLarge,
             _ => return false,
         };
-        (self.refused)(reason);
+        self.worker.count(reason);
         self.replacement = Some(proxy::raw_response(reason));
         true
     }

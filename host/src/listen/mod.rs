@@ -2,6 +2,8 @@
 
 mod http;
 mod io;
+#[cfg(test)]
+mod tests;
 
 use std::{
     io as stdio,

@@ -59,6 +59,8 @@ pub struct Conn {
     /// Bytes of the body in flight that are still to be read, where that is known: none of them is of a head.
     body_left: Cell<u64>,
     signal: Cell<Signal>,
+    /// Whether the worker wants an idle connection to let go of what it needs for a request only.
+    resting: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     /// Bytes read since the connection was last idle: what the framing check looks at.
     recent: RefCell<Vec<u8>>,
@@ -94,6 +96,7 @@ impl Conn {
             flushed: Cell::new(false),
             body_left: Cell::new(0),
             signal: Cell::new(Signal::None),
+            resting: Cell::new(false),
             waker: RefCell::new(None),
             recent: RefCell::new(Vec::new()),
             recent_max: header_bytes.saturating_add(http1_buffer(header_bytes)),
@@ -141,6 +144,7 @@ impl Conn {
         self.enter(Phase::Active);
         self.requests.set(self.requests.get() + 1);
         self.flushed.set(false);
+        self.resting.set(false);
         self.requests.get()
     }
 
@@ -210,9 +214,35 @@ impl Conn {
         if signal > self.signal.get() {
             self.signal.set(signal);
             self.since.set(None);
-            if let Some(waker) = self.waker.borrow_mut().take() {
-                waker.wake();
-            }
+            self.wake();
+        }
+    }
+
+    /// Asks an idle connection to let go of what it needs for a request only, until there is one.
+    pub fn ask_to_rest(&self) {
+        if !self.resting.replace(true) {
+            self.wake();
+        }
+    }
+
+    /// Notes that it rests, where nothing `is_left` that was read but is no request yet: that is part of a head, behind
+    /// the request before.
+    pub fn rested(&self, is_left: bool) {
+        if is_left {
+            self.enter(Phase::Head);
+        } else {
+            self.recent.take();
+        }
+    }
+
+    /// Whether it was asked to rest, and nothing has come or is left to be written since.
+    pub fn should_rest(&self) -> bool {
+        self.resting.get() && self.phase.get() == Phase::Idle && self.flushed.get()
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
         }
     }
 

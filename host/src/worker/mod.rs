@@ -16,6 +16,7 @@ use witgate_policy::Instances;
 use crate::{
     drain::Drain,
     generation::{Live, LocalLive},
+    memory,
     reason::Reason,
     telemetry::{Telemetry, WorkerCells},
     upstream::{REAP_INTERVAL, Upstreams},
@@ -25,6 +26,9 @@ use deadlines::Deadlines;
 
 /// How long after it was asked to finish an idle connection is cut.
 const GOODBYE: Duration = Duration::from_secs(1);
+
+/// How long a connection is idle before it lets go of its buffers: clients that are about to ask again have done so.
+const REST_AFTER: Duration = Duration::from_secs(1);
 
 /// What belongs to one worker.
 pub struct Worker {
@@ -46,8 +50,13 @@ pub struct Worker {
     pub drain: Drain,
     /// What is read of a connection before its protocol is known. Borrowed for the time of one read only.
     pub scratch: RefCell<Box<[u8; FIRST_READ]>>,
+    /// Connections that went to rest since memory was last given back.
+    rested: Cell<usize>,
     random: Cell<u64>,
 }
+
+/// Connections that have gone to rest before the allocator is told to give memory back: half a megabyte of it at least.
+const GIVE_BACK_AFTER: usize = 64;
 
 /// How much is read at once before the protocol is known.
 const FIRST_READ: usize = 4096;
@@ -65,6 +74,7 @@ impl Worker {
             telemetry,
             drain,
             scratch: RefCell::new(Box::new([0; FIRST_READ])),
+            rested: Cell::new(0),
             random: Cell::new(seed | 1),
         })
     }
@@ -89,6 +99,16 @@ impl Worker {
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ (z >> 31)
+    }
+
+    /// Notes that a connection let go of its buffers.
+    pub fn note_rest(&self) {
+        self.rested.set(self.rested.get() + 1);
+    }
+
+    /// How many have since memory was last given back.
+    pub fn rested(&self) -> usize {
+        self.rested.get()
     }
 
     /// Lets go of an old generation as soon as a new one is there, even where no request comes.
@@ -126,10 +146,15 @@ impl Worker {
                     // A client that does not answer HTTP/2's goodbye would be waited for without end.
                     Phase::Idle if conn.signal() == Signal::Finish && silent > GOODBYE => conn.ask(Signal::Kill),
                     Phase::Idle if silent > listener.limits.idle_timeout => conn.ask(Signal::Finish),
+                    Phase::Idle if silent > REST_AFTER => conn.ask_to_rest(),
                     Phase::Head if silent > listener.limits.header_timeout => conn.ask(Signal::Kill),
                     _ => {}
                 }
             });
+            if self.rested() >= GIVE_BACK_AFTER {
+                self.rested.set(0);
+                memory::give_back();
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::run::Failed;
 /// Kept, each after one request.
 pub(super) const CONNECTIONS: usize = 2000;
 /// Before memory is read: what is freed late has been.
-const SETTLE: Duration = Duration::from_millis(300);
+const SETTLE: Duration = Duration::from_secs(3);
 
 /// Resident memory in KiB.
 pub(super) struct Held {

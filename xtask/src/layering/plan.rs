@@ -116,7 +116,7 @@ pub(super) const HOST_FLOORS: &[&[&str]] = &[
     &["proxy"],
     &["worker"],
     &["generation", "assemble", "upstream", "scores"],
-    &["telemetry", "drain", "reason", "secrets"],
+    &["telemetry", "drain", "reason", "secrets", "memory"],
     &["files"],
 ];
 
@@ -158,6 +158,8 @@ pub(super) struct UnsafeRoom {
 }
 
 pub(super) const UNSAFE_ROOMS: &[UnsafeRoom] = &[
+    // The allocator has no safe function to be told to give back.
+    UnsafeRoom { file: "host/src/main.rs", written: true },
     // Loading a compiled artefact back is unsafe by nature; the argument stands beside it.
     UnsafeRoom { file: "host/policy/src/artifact.rs", written: true },
     // wasmtime's bindgen! writes `unsafe impl`s of Lift and Lower.

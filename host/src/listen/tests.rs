@@ -1,0 +1,189 @@
+//! Connections that rest between two requests, over a stream in memory and without a clock.
+
+use std::{path::Path, rc::Rc, sync::Arc};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    runtime::{Builder, LocalOptions},
+    task::JoinHandle,
+};
+use witgate_core::config;
+use witgate_policy::{Engine, EngineOptions, Store};
+
+use super::http;
+use crate::{
+    Control,
+    drain::Drain,
+    worker::{
+        Worker,
+        conn::{Conn, Signal},
+    },
+};
+
+const CONFIG: &str = r#"
+[[listener]]
+name = "web"
+listen = "127.0.0.1:0"
+[[route]]
+name = "all"
+respond = { status = 200, body = "here" }
+"#;
+
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// A connection that is served, seen from both sides.
+struct Served {
+    worker: Rc<Worker>,
+    conn: Rc<Conn>,
+    client: DuplexStream,
+    serving: JoinHandle<()>,
+}
+
+impl Served {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config::parse(CONFIG, "witgate.toml", Path::new(".")).unwrap().config;
+        let engine = Engine::new(EngineOptions { memory_ceiling: 16 << 20, max_instances: 2, cache: None }).unwrap();
+        let store = Store::open(&dir.path().join("state")).unwrap();
+        let control = Control::start(Arc::new(config), engine, store, 1, [7; 32], Vec::new(), Drain::default());
+        let live = Arc::clone(&control.live);
+        let worker = Worker::new(0, live, Arc::clone(&control.telemetry), control.drain.clone(), 1);
+        let conn = Conn::new(0, "192.0.2.1:1".parse().unwrap(), false, 64 << 10);
+        let (client, stream) = duplex(64 << 10);
+        let serving = {
+            let (worker, conn) = (Rc::clone(&worker), Rc::clone(&conn));
+            tokio::task::spawn_local(async move { http::serve(&worker, &conn, stream).await })
+        };
+        Self { worker, conn, client, serving }
+    }
+
+    async fn ask(&mut self, request: &[u8]) {
+        self.client.write_all(request).await.unwrap();
+        self.answered().await;
+    }
+
+    async fn answered(&mut self) {
+        let mut response = Vec::new();
+        while !response.ends_with(b"\r\n\r\nhere") {
+            assert_ne!(self.client.read_buf(&mut response).await.unwrap(), 0, "{}", String::from_utf8_lossy(&response));
+        }
+        assert!(response.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&response));
+        self.settle().await;
+    }
+
+    /// Lets the connection do all that it has to do: nothing here waits for a clock or the system.
+    async fn settle(&self) {
+        for _ in 0..16 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn rest(&self) {
+        self.conn.ask_to_rest();
+        self.settle().await;
+    }
+}
+
+fn check<F: Future<Output = ()>>(test: impl FnOnce(Served) -> F) {
+    let runtime = Builder::new_current_thread().build_local(LocalOptions::default()).unwrap();
+    runtime.block_on(async { test(Served::start()).await });
+}
+
+#[test]
+fn a_connection_that_rested_serves_as_before() {
+    check(|mut served| async move {
+        served.ask(REQUEST).await;
+        for rested in 1..4 {
+            served.rest().await;
+            assert_eq!(served.worker.rested(), rested);
+            let (start, end) = REQUEST.split_at(7);
+            served.client.write_all(start).await.unwrap();
+            served.settle().await;
+            assert!(served.conn.reading_head());
+            served.ask(end).await;
+        }
+        assert!(!served.serving.is_finished());
+    });
+}
+
+#[test]
+fn one_that_is_asked_twice_rests_once() {
+    check(|mut served| async move {
+        served.ask(REQUEST).await;
+        served.rest().await;
+        served.rest().await;
+        assert_eq!(served.worker.rested(), 1);
+        served.ask(REQUEST).await;
+        assert_eq!(served.worker.rested(), 1);
+    });
+}
+
+#[test]
+fn one_without_a_request_has_nothing_to_let_go() {
+    check(|mut served| async move {
+        served.settle().await;
+        served.rest().await;
+        assert_eq!(served.worker.rested(), 0);
+        served.ask(REQUEST).await;
+        served.rest().await;
+        assert_eq!(served.worker.rested(), 1);
+    });
+}
+
+#[test]
+fn part_of_a_next_head_is_not_lost_and_stops_the_rest() {
+    check(|mut served| async move {
+        let (start, end) = REQUEST.split_at(20);
+        served.ask(&[REQUEST, start].concat()).await;
+        served.rest().await;
+        assert_eq!(served.worker.rested(), 0);
+        assert!(served.conn.reading_head(), "part of it is here");
+        served.ask(end).await;
+        served.rest().await;
+        assert_eq!(served.worker.rested(), 1);
+    });
+}
+
+#[test]
+fn one_that_rests_ends_when_it_is_told_to_and_when_its_client_goes() {
+    for signal in [Signal::Finish, Signal::Kill] {
+        check(|mut served| async move {
+            served.ask(REQUEST).await;
+            served.rest().await;
+            served.conn.ask(signal);
+            served.settle().await;
+            assert!(served.serving.is_finished(), "{signal:?}");
+        });
+    }
+    check(|mut served| async move {
+        served.ask(REQUEST).await;
+        served.rest().await;
+        served.client.shutdown().await.unwrap();
+        served.settle().await;
+        assert!(served.serving.is_finished());
+    });
+}
+
+#[test]
+fn a_request_that_came_while_it_is_told_to_finish_is_answered() {
+    check(|mut served| async move {
+        served.ask(REQUEST).await;
+        served.rest().await;
+        served.client.write_all(REQUEST).await.unwrap();
+        served.conn.ask(Signal::Finish);
+        served.answered().await;
+        assert!(served.serving.is_finished());
+    });
+}
+
+#[test]
+fn http2_does_not_begin_after_a_rest() {
+    check(|mut served| async move {
+        served.ask(REQUEST).await;
+        served.rest().await;
+        served.client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        let mut response = Vec::new();
+        served.client.read_to_end(&mut response).await.unwrap();
+        assert_eq!(response, b"", "it ends; HTTP/2 would begin with settings");
+    });
+}
