@@ -4,6 +4,8 @@
 //! `--instructions` it only asks each question so many times, for `cargo xtask instructions` to count under callgrind.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "figures are what a bench is for")]
 
+#[path = "../../../tests/counting/mod.rs"]
+mod counting;
 #[path = "../../../tests/fixtures/mod.rs"]
 mod fixtures;
 
@@ -158,13 +160,7 @@ fn wanted(name: &str) -> bool {
 
 /// Whether a counter counts, and nobody looks at a clock.
 fn counting() -> bool {
-    std::env::args().nth(1).is_some_and(|argument| argument == "--instructions")
-}
-
-/// Where the counter ends a count and starts the next: it knows the function by its name.
-#[inline(never)]
-fn witgate_mark() {
-    black_box(());
+    counting::asked().is_some()
 }
 
 /// Runs it many times, of which a fifth is not counted.
@@ -175,10 +171,10 @@ fn report(name: &str, mut call: impl FnMut() -> bool) {
     if counting() {
         let mut all = || assert!((0..COUNTED).all(|_| black_box(call())), "{name}");
         all();
-        witgate_mark();
+        counting::witgate_mark();
         all();
-        witgate_mark();
-        println!("{COUNTED} {name}");
+        counting::witgate_mark();
+        counting::tell(COUNTED, name);
         return;
     }
     let mut times: Vec<Duration> = Vec::with_capacity(ROUNDS);

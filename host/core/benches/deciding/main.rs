@@ -1,12 +1,13 @@
 //! What the deciding code costs, operation by operation. `cargo bench -p witgate-core` tells the time of each;
 //! started with `--instructions` it only runs each so many times, for `cargo xtask instructions` to count under
 //! callgrind.
-#![expect(clippy::print_stdout, reason = "the names of what is counted are what the counter reads")]
 
 mod answers;
 mod balance;
-mod counted;
+#[path = "../../../../tests/counting/mod.rs"]
+mod counting;
 mod inputs;
+#[path = "../../../../tests/counting/operation.rs"]
 mod operation;
 mod requests;
 mod routes;
@@ -16,10 +17,9 @@ use divan::Bencher;
 use crate::operation::Operation;
 
 fn main() {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    match words.split_first() {
-        Some((first, rest)) if first == "--instructions" => counted::run(rest.first().map_or("", String::as_str)),
-        _ => divan::main(),
+    match counting::asked() {
+        Some(filter) => operation::count(all(), &filter),
+        None => divan::main(),
     }
 }
 

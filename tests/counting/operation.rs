@@ -1,12 +1,26 @@
-//! One operation of the deciding code, to be timed or to be repeated for a counter. Knows none by name.
+//! One operation, to be timed or to be repeated for a counter. Knows none by name. Shared as `counting` is, which stands
+//! beside it.
 
 use std::hint::black_box;
 
 use divan::Bencher;
 
+use crate::counting::{tell, witgate_mark};
+
 /// Rounds of an operation that takes up to some thousand instructions: enough that which keys are looked up, and how
 /// the hash maps of this process are seeded, is averaged out.
 pub(crate) const ROUNDS: usize = 4096;
+
+/// Runs every operation whose name contains `filter` for a counter.
+pub(crate) fn count(operations: Vec<Operation>, filter: &str) {
+    for operation in operations.into_iter().filter(|operation| operation.name.contains(filter)) {
+        let name = operation.name.clone();
+        let mut operation = operation.make();
+        // So that the allocator has its memory, and what is made when first needed is made.
+        operation.count(|| ());
+        tell(operation.count(witgate_mark), &name);
+    }
+}
 
 /// An operation, not set up yet: some need tables that take long to make.
 pub(crate) struct Operation {
