@@ -21,6 +21,9 @@ mod control;
 mod drain;
 mod files;
 mod generation;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals;
 mod listen;
 pub mod memory;
 mod proxy;

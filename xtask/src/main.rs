@@ -32,8 +32,8 @@ usage: cargo xtask COMMAND
                             decisions; --binary PATH: measure that proxy; --rounds N, --seconds N, --activations N;
                             --no-write
   instructions [--record|FILTER]
-                            only the count of instructions of the deciding code; --record: write it down instead of
-                            judging it; with FILTER: only the operations whose name contains it
+                            only the counts of instructions, of decisions, questions and requests; --record: write them
+                            down instead of judging them; with FILTER: only the operations whose name contains it
   layering                  only the check of the house plan: who may import whom
   deny                      only the check of licences and dependencies against deny.toml
 

@@ -1,6 +1,6 @@
 //! The front door: binds, accepts and hands sockets to the protocol. No byte is read without a permit.
 
-mod http;
+pub mod http;
 mod io;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ mod attempt;
 mod body;
 pub mod decide;
 mod exchange;
-mod headers;
+pub mod headers;
 mod reply;
 
 use std::{future::Future, pin::Pin, rc::Rc, time::Instant};

@@ -47,6 +47,7 @@ impl std::error::Error for BodyError {
 }
 
 /// A request's body on its way to an endpoint, bounded by the listener's limit.
+#[derive(Default)]
 pub struct RequestBody(Option<Box<Streamed>>);
 
 struct Streamed {

@@ -17,6 +17,8 @@ use witgate_core::endpoint::Endpoint;
 pub use body::{BodyError, BodyFate, Fate, RequestBody};
 pub use connect::{ConnectError, connect};
 use h1::Room;
+#[cfg(feature = "internals")]
+pub use h1::alone;
 pub use h1::{Connection, Error, Incoming, end_of_head};
 pub use stream::Stream;
 

@@ -7,6 +7,8 @@ use std::{
     task::{Context, Poll},
 };
 
+#[cfg(feature = "internals")]
+use tokio::io::DuplexStream;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -16,6 +18,9 @@ use tokio::{
 pub enum Stream {
     /// A socket as it is.
     Tcp(TcpStream),
+    /// Memory, with a benchmark at its other end.
+    #[cfg(feature = "internals")]
+    Memory(DuplexStream),
 }
 
 /// Has `$stream` be the stream behind `$of`, whichever it is.
@@ -23,6 +28,8 @@ macro_rules! behind {
     ($of:expr, $stream:ident => $work:expr) => {
         match $of {
             Self::Tcp($stream) => $work,
+            #[cfg(feature = "internals")]
+            Self::Memory($stream) => $work,
         }
     };
 }
@@ -34,6 +41,11 @@ impl Stream {
         match self {
             Self::Tcp(stream) => {
                 matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+            }
+            #[cfg(feature = "internals")]
+            Self::Memory(stream) => {
+                let mut context = Context::from_waker(std::task::Waker::noop());
+                Pin::new(stream).poll_read(&mut context, &mut ReadBuf::new(&mut [0])).is_pending()
             }
         }
     }

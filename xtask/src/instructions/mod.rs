@@ -1,6 +1,6 @@
-//! `cargo xtask instructions`: counts the instructions of the deciding code's operations and of plugins' questions under
-//! callgrind, and judges them by the recorded ones. A count does not depend on what else the machine does, so that a
-//! regression shows where times tell nothing.
+//! `cargo xtask instructions`: counts the instructions of the deciding code's operations, of plugins' questions and of
+//! whole requests under callgrind, and judges them by the recorded ones. A count does not depend on what else the machine
+//! does, so that a regression shows where times tell nothing.
 
 mod callgrind;
 mod record;
@@ -20,30 +20,58 @@ const RUN_LIMIT: Duration = Duration::from_secs(600);
 /// A benchmark that counts when it is started with `--instructions`, and has its record beside it.
 pub(crate) struct Suite {
     package: &'static str,
+    /// A package that is selected with it, so that dependencies have the features that they have in the tests: with others
+    /// they would be built once more, wasmtime for some ten minutes.
+    beside: Option<&'static str>,
     bench: &'static str,
     folder: &'static str,
-    /// What is optimised as for users.
-    optimised: &'static [&'static str],
+    features: &'static [&'static str],
+    /// What is optimised as for users, and in how many units of code: how a crate is cut up decides what is inlined, and so
+    /// what is counted.
+    optimised: &'static [(&'static str, u32)],
 }
 
 /// The native decisions.
-pub(crate) const DECIDING: Suite =
-    Suite { package: "witgate-core", bench: "deciding", folder: "host/core/benches", optimised: &["witgate-core"] };
+pub(crate) const DECIDING: Suite = Suite {
+    package: "witgate-core",
+    beside: None,
+    bench: "deciding",
+    folder: "host/core/benches",
+    features: &[],
+    optimised: &[("witgate-core", 1)],
+};
 
 /// What a question costs, crossing and plugin; the plugins must have been built.
 pub(crate) const QUESTIONS: Suite = Suite {
     package: "witgate-policy",
+    beside: Some("witgate"),
     bench: "questions",
     folder: "host/policy/benches",
-    optimised: &["witgate-core", "witgate-policy"],
+    features: &[],
+    optimised: &[("witgate-core", 1), ("witgate-policy", 1)],
+};
+
+/// What serving a request costs; the plugins must have been built.
+pub(crate) const REQUESTS: Suite = Suite {
+    package: "witgate",
+    beside: None,
+    bench: "requests",
+    folder: "host/benches",
+    features: &["internals"],
+    // The host is large: in one unit it takes twice as long on two cores, and counts differ by 2 % or so.
+    optimised: &[("witgate-core", 1), ("witgate-policy", 1), ("witgate", 8)],
 };
 
 /// The suite's packages are optimised as it is for users, but for link-time optimisation, and without the checks of a debug
 /// build, which would be a third of some counts. Only here, and not in Cargo.toml: the fast tests would take 20 s longer to
-/// build after each change, while this is one more build of a crate or two, beside what is there of their dependencies. One
-/// unit of code and no incremental build, because how a crate is cut up decides what is inlined, and so what is counted.
+/// build after each change, while this is one more build of a crate or two, beside what is there of their dependencies. No
+/// incremental build, which would cut the crate up as its history is.
 const OPTIMISED: &[&str] =
-    &["opt-level=3", "debug-assertions=false", "overflow-checks=false", "codegen-units=1", "incremental=false"];
+    &["opt-level=3", "debug-assertions=false", "overflow-checks=false", "incremental=false", "debug=false"];
+
+/// For the C library: large pieces of memory are not copied by the one instruction for that, of which callgrind counts each
+/// byte. They would be nine tenths of some counts, on processors that have it.
+const TUNABLES: &str = "glibc.cpu.x86_rep_movsb_threshold=1073741824";
 
 /// What `cargo xtask instructions` was asked for.
 #[derive(Debug, Default, PartialEq)]
@@ -63,12 +91,13 @@ pub(crate) fn options(arguments: &[String]) -> Result<Options, Failed> {
     }
 }
 
-/// Both suites; that of questions needs plugins.
+/// All suites; all but the first need plugins.
 pub(crate) fn command(options: &Options) -> Outcome {
     let decided = run_suite(&DECIDING, options)?;
     plugins::command(&plugins::Options::default())?;
     let asked = run_suite(&QUESTIONS, options)?;
-    if decided || asked { Ok(()) } else { Err(Failed::new("no operation has such a name")) }
+    let served = run_suite(&REQUESTS, options)?;
+    if decided || asked || served { Ok(()) } else { Err(Failed::new("no operation has such a name")) }
 }
 
 /// All of one suite.
@@ -110,9 +139,12 @@ impl Suite {
 fn build(suite: &Suite) -> Result<PathBuf, Failed> {
     let mut cargo = run::cargo();
     cargo.args(["build", "--package", suite.package, "--bench", suite.bench]);
+    cargo.args(suite.beside.iter().flat_map(|package| ["--package", package]));
+    cargo.args(suite.features.iter().flat_map(|feature| ["--features", feature]));
     cargo.arg("--message-format=json-render-diagnostics");
-    for package in suite.optimised {
-        for option in OPTIMISED {
+    for (package, units) in suite.optimised {
+        let units = format!("codegen-units={units}");
+        for option in OPTIMISED.iter().copied().chain([&*units]) {
             cargo.arg("--config").arg(format!("profile.dev.package.{package}.{option}"));
         }
     }
@@ -121,9 +153,11 @@ fn build(suite: &Suite) -> Result<PathBuf, Failed> {
     executable(&messages).ok_or_else(|| Failed::new(format!("cargo named no program:\n{messages}")))
 }
 
-/// The program that cargo's messages (JSON, one a line) name last. No other string of theirs has this key.
+/// The benchmark that cargo's messages (JSON, one a line) name. No other string of theirs has these keys. A package's own
+/// programs are built with its benchmark, and named before or after it.
 fn executable(messages: &str) -> Option<PathBuf> {
-    let (_, rest) = messages.rsplit_once("\"executable\":\"")?;
+    let bench = messages.lines().filter(|line| line.contains("\"kind\":[\"bench\"]"));
+    let (_, rest) = bench.filter_map(|line| line.split_once("\"executable\":\"")).next_back()?;
     Some(PathBuf::from(rest.split_once('"')?.0))
 }
 
@@ -138,7 +172,11 @@ fn count(valgrind: &Path, suite: &Suite, program: &Path, filter: &str) -> Result
     }
     let mut command = Command::new(valgrind);
     // Variables lie above the stack, and would shift it: what is copied to and from it would be aligned otherwise.
-    command.env_clear().current_dir(run::root()).stdout(File::create(&names).map_err(failed)?);
+    command
+        .env_clear()
+        .env("GLIBC_TUNABLES", TUNABLES)
+        .current_dir(run::root())
+        .stdout(File::create(&names).map_err(failed)?);
     command.args(["--quiet", "--tool=callgrind", "--combine-dumps=yes", "--dump-before=*witgate_mark*"]);
     command.arg(format!("--callgrind-out-file={}", dumps.display()));
     command.arg(program).args(["--instructions", filter]);
@@ -183,9 +221,14 @@ mod tests {
 
     #[test]
     fn finds_the_program_in_cargos_messages() {
-        let messages =
-            "{\"executable\":null}\n{\"executable\":\"/t/lib\"}\n{\"executable\":\"/t/deciding-1\",\"x\":2}\n";
-        assert_eq!(executable(messages), Some(PathBuf::from("/t/deciding-1")));
-        assert_eq!(executable("{\"executable\":null}"), None);
+        let message = |kind: &str, program: &str| {
+            format!("{{\"target\":{{\"kind\":[\"{kind}\"]}},\"executable\":{program},\"x\":2}}\n")
+        };
+        let (library, own) = (message("lib", "null"), message("bin", "\"/t/witgate\""));
+        let bench = message("bench", "\"/t/deciding-1\"");
+        for messages in [format!("{library}{own}{bench}"), format!("{library}{bench}{own}")] {
+            assert_eq!(executable(&messages), Some(PathBuf::from("/t/deciding-1")), "{messages}");
+        }
+        assert_eq!(executable(&format!("{library}{own}")), None);
     }
 }

@@ -2,6 +2,8 @@
 //! request costs one write and one read and wakes nobody. It must never decide about a request, and never read past a
 //! response.
 
+#[cfg(feature = "internals")]
+pub mod alone;
 mod decode;
 #[cfg(test)]
 mod differential;
