@@ -61,7 +61,7 @@ pub mod testing;
 
 pub use affinity::{Cookie, MAX_KEY, SameSite, Sticky};
 pub use config::duration;
-pub use endpoints::{Endpoint, Endpoints};
+pub use endpoints::{Column, Endpoint, Endpoints};
 pub use field::{Field, Fields};
 pub use host::{Level, now, random};
 #[doc(hidden)]

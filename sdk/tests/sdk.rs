@@ -1,6 +1,7 @@
 //! What a plugin's author relies on, seen through plugins that answer with what they saw.
 
 use core::time::Duration;
+use std::borrow::Cow;
 
 use witgate_sdk::prelude::*;
 use witgate_sdk::testing::{Harness, Request as Sent, Value, advance, json, seed, take_log};
@@ -159,6 +160,16 @@ fn pick_is_weigh_unless_the_plugin_says_otherwise() {
     let mut plugin = probe(json!({}));
     assert_eq!(plugin.weigh(&endpoints), [7.0, 9.0]);
     assert_eq!(plugin.pick(&Sent::get("/"), &endpoints), [7.0, 9.0]);
+}
+
+#[test]
+fn missing_numbers_are_those_of_a_new_endpoint() {
+    let whole: Endpoints = [3, 4].map(|id| Endpoint { id, ..Endpoint::default() }).into_iter().collect();
+    assert!(matches!(whole.filled(), Cow::Borrowed(_)));
+    let short = Endpoints { weight: vec![1].into(), success_rate: vec![].into(), ..whole.clone() };
+    assert!(short.iter().eq(whole.iter()));
+    assert_eq!((&*short.filled(), short.filled().len()), (&whole, 2));
+    assert_eq!(whole.id.into_iter().sum::<u64>(), 7);
 }
 
 #[test]

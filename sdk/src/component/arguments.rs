@@ -13,8 +13,9 @@ use core::ops::Deref;
 use core::slice;
 use std::alloc::dealloc;
 
-/// A request with a few fields of ordinary length, or a handful of endpoints to pick from.
-const ROOM: usize = 4096;
+/// A request with a few fields of ordinary length, or a thousand endpoints of 36 bytes to weigh. What is never written of it
+/// takes no memory.
+const ROOM: usize = 40 << 10;
 
 #[repr(C, align(16))]
 struct Room(UnsafeCell<[u8; ROOM]>);
@@ -56,8 +57,8 @@ impl<T> Piece<T> {
     /// As [`Piece::as_slice`]; nothing refers to it any more.
     unsafe fn free(&self) {
         if self.is_allocated() {
-            // SAFETY: `cabi_realloc` made it with the global allocator for exactly this many values, which have a layout as
-            // they lie in memory.
+            // SAFETY: `cabi_realloc` or `from_iter` made it with the global allocator for exactly this many values, which have
+            // a layout as they lie in memory.
             unsafe { dealloc(self.at.cast(), Layout::array::<T>(self.len).unwrap_unchecked()) };
         }
     }
@@ -85,13 +86,20 @@ impl Value {
 }
 
 /// A list that is freed when it is dropped.
-pub(super) struct List<T>(Piece<T>);
+pub(crate) struct List<T>(Piece<T>);
 
 impl<T> List<T> {
     /// # Safety
     /// It is an argument of the question in progress, and belongs to the caller.
     pub(super) unsafe fn new(at: *mut u8, len: usize) -> Self {
         List(Piece { at: at.cast(), len })
+    }
+}
+
+impl<T> FromIterator<T> for List<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(values: I) -> Self {
+        let values = Box::leak(Box::from_iter(values));
+        List(Piece { at: values.as_mut_ptr(), len: values.len() })
     }
 }
 
@@ -135,21 +143,6 @@ impl Drop for Values {
             // SAFETY: nothing that borrowed it is left.
             unsafe { text.free() };
         }
-    }
-}
-
-/// A list of numbers, as a vector: one that was allocated is taken, one in the room is copied.
-///
-/// # Safety
-/// As [`List::new`].
-pub(super) unsafe fn column<T: Copy>(at: *mut u8, len: usize) -> Vec<T> {
-    let list = Piece::<T> { at: at.cast(), len };
-    if list.is_allocated() {
-        // SAFETY: as in `Piece::free`.
-        unsafe { Vec::from_raw_parts(list.at, len, len) }
-    } else {
-        // SAFETY: by the caller's promise.
-        unsafe { list.as_slice() }.to_vec()
     }
 }
 

@@ -9,7 +9,7 @@ pub mod questions;
 use crate::field::Field;
 use crate::instance::Instance;
 use crate::plugin::Plugin;
-pub(crate) use arguments::Value;
+pub(crate) use arguments::{List, Value};
 
 /// One tiny world for each interface: a plugin's component type is the union of those it exports.
 macro_rules! part {

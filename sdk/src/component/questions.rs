@@ -35,10 +35,10 @@ pub mod exports {
 use core::time::Duration;
 
 use super::answers::{self, Kept, ROUTED, Routed};
-use super::arguments::{List, Timed, Values, column, record};
+use super::arguments::{List, Timed, Values, record};
 use super::{Exported, imports};
 use crate::affinity::Sticky;
-use crate::endpoints::Endpoints;
+use crate::endpoints::{Column, Endpoints};
 use crate::plugin::{Affinity, Router, Scorer, Splitter};
 
 std::thread_local! {
@@ -101,9 +101,9 @@ pub unsafe fn pick<E: Exported<Plugin: Scorer>>(at: *mut u8) -> *mut u8 {
 /// # Safety
 /// As [`record`].
 unsafe fn endpoints<R: Copy + Into<[[usize; 2]; 9]>>(at: *mut u8) -> ([usize; 2], Endpoints) {
-    fn take<T: Copy>([at, len]: [usize; 2]) -> Vec<T> {
+    fn take<T>([at, len]: [usize; 2]) -> Column<T> {
         // SAFETY: one of the record's lists, each of which is taken once.
-        unsafe { column(core::ptr::with_exposed_provenance_mut(at), len) }
+        Column::lent(unsafe { List::new(core::ptr::with_exposed_provenance_mut(at), len) })
     }
     // SAFETY: by the caller's promise.
     let [first, id, in_flight, latency_ms, success_rate, request_rate, weight, zone, age_s] =
