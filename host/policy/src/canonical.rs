@@ -61,11 +61,7 @@ impl<'m> Answer<'m> {
         let size = len.checked_mul(T::SIZE).ok_or(Unreadable::OutOfBounds)?;
         let elements = self.slice(at, size)?;
         self.charge((len as usize).saturating_mul(size_of::<T>()))?;
-        let mut list = Vec::with_capacity(len as usize);
-        for element in elements.chunks_exact(T::SIZE as usize) {
-            list.push(T::lift(self, element)?);
-        }
-        Ok(list)
+        T::lift_all(self, elements)
     }
 
     fn slice(&self, at: u32, len: u32) -> Result<&'m [u8]> {
@@ -84,6 +80,14 @@ pub(crate) trait Lift: Sized {
     const ALIGN: u32;
     /// Reads a value whose own bytes are `value`: exactly `SIZE` of them.
     fn lift(from: &mut Answer<'_>, value: &[u8]) -> Result<Self>;
+    /// Reads values that lie side by side.
+    fn lift_all(from: &mut Answer<'_>, values: &[u8]) -> Result<Vec<Self>> {
+        let mut all = Vec::with_capacity(values.len() / Self::SIZE as usize);
+        for value in values.chunks_exact(Self::SIZE as usize) {
+            all.push(Self::lift(from, value)?);
+        }
+        Ok(all)
+    }
 }
 
 /// The field of type `T` at `offset` within a value.
@@ -107,6 +111,10 @@ macro_rules! number {
             const ALIGN: u32 = Self::SIZE;
             fn lift(_: &mut Answer<'_>, value: &[u8]) -> Result<Self> {
                 value.try_into().map(<$ty>::from_le_bytes).map_err(|_| Unreadable::OutOfBounds)
+            }
+            // Nothing to go wrong with one by one, so that they are copied together.
+            fn lift_all(_: &mut Answer<'_>, values: &[u8]) -> Result<Vec<Self>> {
+                Ok(values.as_chunks().0.iter().map(|value| <$ty>::from_le_bytes(*value)).collect())
             }
         }
     )+};
