@@ -1,10 +1,12 @@
 //! What an operator relies on: the better endpoint gets more, none is starved, and the shares come to rest.
 
 use core::time::Duration;
+use std::collections::HashMap;
 
-use latency::Latency;
+use latency::{Config, Latency};
+use serde::Deserialize;
 use witgate_sdk::testing::{Harness, Request, Value, advance, json};
-use witgate_sdk::{Endpoint, Endpoints};
+use witgate_sdk::{Endpoint, Endpoints, Fields, Plugin, Scorer};
 
 fn latency(config: Value) -> Harness<Latency> {
     Harness::new(config.clone()).unwrap_or_else(|error| panic!("{config} was refused: {error}"))
@@ -47,6 +49,98 @@ fn scores_follow_the_formula() {
     check(json!({ "speed": 2 }), base, (20.0, 0, 1.0), 0.25);
     check(json!({ "load": 0 }), base, (10.0, 9, 1.0), 1.0);
     check(json!({ "success": 0 }), base, (10.0, 0, 0.5), 1.0);
+}
+
+/// What the plugin's documentation says, endpoint by endpoint.
+#[derive(Default)]
+struct Formula {
+    known: HashMap<u64, (f32, Duration)>,
+}
+
+impl Formula {
+    fn weigh(&mut self, [speed, load, success, smooth, floor]: [f32; 5], now: Duration, rows: &[Endpoint]) -> Vec<f32> {
+        let mut measured: Vec<f32> = rows.iter().map(|row| row.latency_ms).filter(|latency| *latency > 0.0).collect();
+        measured.sort_by(f32::total_cmp);
+        let median = measured.get(measured.len() / 2).copied().unwrap_or(1.0);
+        let busy = |row: &Endpoint| row.in_flight as f32 / row.weight.max(1) as f32;
+        let mean = rows.iter().map(busy).sum::<f32>() / rows.len() as f32;
+        let mut follow = |row: &Endpoint| {
+            let latency = if row.latency_ms > 0.0 { row.latency_ms } else { median };
+            let raw = (median / latency).powf(speed) * ((1.0 + mean) / (1.0 + busy(row))).powf(load);
+            let raw = (raw * row.success_rate.powf(success)).clamp(floor, 1.0 / floor);
+            let (last, at) = self.known.get(&row.id).copied().unwrap_or((raw, now));
+            let passed = now.saturating_sub(at).as_secs_f32();
+            let left = if smooth == 0.0 { 0.0 } else { (-passed / smooth).exp() };
+            self.known.insert(row.id, (raw + (last - raw) * left, now));
+            raw + (last - raw) * left
+        };
+        let scores: Vec<f32> = rows.iter().map(&mut follow).collect();
+        let best = scores.iter().copied().fold(0.0, f32::max);
+        scores.into_iter().map(|score| score.max(floor * best)).collect()
+    }
+}
+
+/// Clusters that share an instance and no endpoint, while endpoints come, go and change places, latencies are missing, and
+/// time stands still or goes backwards.
+#[test]
+fn scores_are_those_of_the_formula_whatever_happens() {
+    let mut random = 1u64;
+    let mut next = |below: u32| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (random >> 33) as u32 % below
+    };
+    for (speed, load, success, smooth, floor) in [
+        (1.0, 1.0, 3.0, 2.0, 0.05),
+        (0.0, 2.0, 3.0, 1.0, 0.01),
+        (1.5, 1.0, 0.5, 0.0, 0.05),
+        (4.0, 0.5, 10.0, 60.0, 0.2),
+    ] {
+        let config = json!({
+            "speed": speed, "load": load, "success": success, "smooth": format!("{smooth}s"), "floor": floor
+        });
+        let config = Config::deserialize(config).unwrap();
+        let mut plugin = Latency::configure(config, &mut Fields::default()).unwrap();
+        let mut formula = Formula::default();
+        let mut now = Duration::from_secs(5);
+        let mut clusters = [2, 16, 64, 300].map(|count| (0..count).collect::<Vec<u64>>());
+        for step in 0..400 {
+            now = match next(20) {
+                0 => now - Duration::from_millis(30),
+                1 => now,
+                _ => now + Duration::from_millis(next(500).into()),
+            };
+            let which = (step % 4) as usize;
+            let cluster = &mut clusters[which];
+            let (one, other) = (next(cluster.len() as u32) as usize, next(cluster.len() as u32) as usize);
+            match next(10) {
+                0 if cluster.len() > 1 => _ = cluster.remove(one),
+                1 => cluster.insert(one, 1_000 + u64::from(next(20))),
+                2 => cluster.swap(one, other),
+                _ => {}
+            }
+            cluster.dedup();
+            let rows: Vec<Endpoint> = cluster
+                .iter()
+                .map(|id| Endpoint {
+                    id: which as u64 * 10_000 + id,
+                    in_flight: next(20),
+                    latency_ms: if next(9) == 0 { 0.0 } else { 1.0 + next(3_000) as f32 / 100.0 },
+                    success_rate: next(101) as f32 / 100.0,
+                    weight: next(4),
+                    ..Endpoint::default()
+                })
+                .collect();
+            let scores = plugin.weigh(now, &rows.iter().copied().collect());
+            let expected = formula.weigh([speed, load, success, smooth, floor], now, &rows);
+            // The median of many is up to 1/64 less than theirs.
+            let least = if rows.len() > 16 { (63.0_f32 / 64.0).powf(speed) } else { 1.0 };
+            for ((row, score), expected) in rows.iter().zip(&scores).zip(&expected) {
+                let close = *score > expected * least * 0.9999 && *score < expected * 1.0001;
+                assert!(close, "step {step}: {score}, and {expected} by the formula, for {row:?} in {rows:?}");
+            }
+            assert_eq!(scores.len(), rows.len());
+        }
+    }
 }
 
 #[test]
