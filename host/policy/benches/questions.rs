@@ -148,7 +148,11 @@ impl Bench {
         if n <= 8 {
             report(&format!("{name}: pick"), || plugin.pick(on, &mut head, &columns, now).is_ok());
         }
-        report(&format!("{name}: weigh"), || plugin.weigh(on, 1_000, &columns, now).is_ok());
+        let mut now_ms = 0;
+        report(&format!("{name}: weigh"), || {
+            now_ms += 1_000; // Of each interval, so that averages move.
+            plugin.weigh(on, now_ms, &columns, now).is_ok()
+        });
     }
 }
 
@@ -208,16 +212,18 @@ fn head() -> Head {
     head
 }
 
+/// Endpoints no two of which are alike, as those of a cluster never are: what is alike is sorted in no time.
 fn columns(n: u32) -> Columns {
-    let each = n as usize;
+    // A stride that shares no factor with the range visits all of it, in an order that goes up and down.
+    let spread = |range: u32| (0..n).map(move |at| at.wrapping_mul(7_919) % range);
     Columns {
         id: (0..u64::from(n)).collect(),
-        in_flight: vec![3; each],
-        latency_ms: vec![12.5; each],
-        success_rate: vec![0.99; each],
-        request_rate: vec![100.0; each],
-        weight: vec![1; each],
-        zone: vec![0; each],
-        age_s: vec![600.0; each],
+        in_flight: spread(10).collect(),
+        latency_ms: spread(997).map(|part| 5.0 + part as f32 / 25.0).collect(),
+        success_rate: spread(11).map(|part| 1.0 - part as f32 / 100.0).collect(),
+        request_rate: vec![100.0; n as usize],
+        weight: vec![1; n as usize],
+        zone: vec![0; n as usize],
+        age_s: vec![600.0; n as usize],
     }
 }
