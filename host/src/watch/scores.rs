@@ -2,7 +2,7 @@
 //! plugin that fails leaves its last table, which grows stale; the native algorithm then stands.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -89,7 +89,11 @@ fn weigh(
             *rate = total.saturating_sub(before) as f32 / elapsed;
         }
     }
-    round.finished.retain(|id, _| columns.id.contains(id));
+    // One look at each of them, and only where some are gone: there may be ten thousand.
+    if round.finished.len() > columns.id.len() {
+        let present: HashSet<u64> = columns.id.iter().copied().collect();
+        round.finished.retain(|id, _| present.contains(id));
+    }
     round.asked = Some(now);
     let now_ms = u64::try_from(now.saturating_duration_since(start).as_millis()).unwrap_or(u64::MAX);
     let Ok(given) = plugin.weigh(instances, now_ms, &columns, now) else { return };
