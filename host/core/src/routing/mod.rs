@@ -63,7 +63,7 @@ struct Paths {
     /// Sorted by their texts.
     prefixes: Box<[Prefix]>,
     /// The prefixes' texts, one behind the other.
-    texts: Box<str>,
+    texts: Box<[u8]>,
     /// The prefixes' routes, one list behind the other.
     routes: Box<[Index]>,
     /// With a regex or without a path.
@@ -72,10 +72,8 @@ struct Paths {
 
 #[derive(Debug)]
 struct Prefix {
-    /// Where its text ends; it begins where the one before ends.
-    text_end: u32,
-    /// Where its routes end.
-    routes_end: u32,
+    text: Range<u32>,
+    routes: Range<u32>,
     /// The longest other prefix that this one starts with.
     parent: Option<u32>,
 }
@@ -162,7 +160,7 @@ impl Paths {
         let mut paths = Self {
             exact,
             prefixes: Box::default(),
-            texts: prefixes.keys().copied().collect::<String>().into(),
+            texts: prefixes.keys().flat_map(|text| text.bytes()).collect(),
             routes: prefixes.values().flatten().copied().collect(),
             others: others.into(),
         };
@@ -184,26 +182,13 @@ impl Paths {
 
     /// The lists of all prefixes that a path starts with.
     fn prefixes_of(&self, path: &str) -> impl Iterator<Item = &[Index]> {
-        let text = |at: usize| &self.texts[self.range(at, |prefix| prefix.text_end)];
-        let (mut low, mut high) = (0, self.prefixes.len());
-        while low < high {
-            let middle = low.midpoint(high);
-            if text(middle) <= path {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        let parent = |at: &usize| self.prefixes[*at].parent.map(|parent| parent as usize);
-        let chain = std::iter::successors(low.checked_sub(1), parent);
-        let starts = move |at: &usize| path.starts_with(text(*at));
-        chain.filter(starts).map(|at| &self.routes[self.range(at, |prefix| prefix.routes_end)])
-    }
-
-    /// From where the prefix before ends to where this one does.
-    fn range(&self, at: usize, end: impl Fn(&Prefix) -> u32) -> Range<usize> {
-        let start = at.checked_sub(1).map_or(0, |before| end(&self.prefixes[before]) as usize);
-        start..end(&self.prefixes[at]) as usize
+        let path = path.as_bytes();
+        let text = |prefix: &Prefix| &self.texts[prefix.text.start as usize..prefix.text.end as usize];
+        let last = self.prefixes.partition_point(|prefix| text(prefix) <= path).checked_sub(1);
+        let last = last.map(|at| &self.prefixes[at]);
+        let chain = std::iter::successors(last, |prefix| prefix.parent.map(|parent| &self.prefixes[parent as usize]));
+        let matching = chain.filter(move |prefix| path.starts_with(text(prefix)));
+        matching.map(|prefix| &self.routes[prefix.routes.start as usize..prefix.routes.end as usize])
     }
 }
 
@@ -211,7 +196,7 @@ impl Paths {
 fn linked(sorted: &BTreeMap<&str, Vec<Index>>) -> Box<[Prefix]> {
     let texts: Vec<&str> = sorted.keys().copied().collect();
     let mut prefixes = Vec::<Prefix>::with_capacity(texts.len());
-    let (mut text_end, mut routes_end) = (0, 0);
+    let (mut text_start, mut routes_start) = (0, 0);
     for (at, (text, routes)) in (0..).zip(sorted) {
         // What a text starts with sorts before it, and is the text before it or one of that one's parents.
         let mut parent = u32::checked_sub(at, 1);
@@ -220,9 +205,9 @@ fn linked(sorted: &BTreeMap<&str, Vec<Index>>) -> Box<[Prefix]> {
         {
             parent = prefixes[candidate as usize].parent;
         }
-        text_end += text.len() as u32;
-        routes_end += routes.len() as u32;
-        prefixes.push(Prefix { text_end, routes_end, parent });
+        let (text_end, routes_end) = (text_start + text.len() as u32, routes_start + routes.len() as u32);
+        prefixes.push(Prefix { text: text_start..text_end, routes: routes_start..routes_end, parent });
+        (text_start, routes_start) = (text_end, routes_end);
     }
     prefixes.into()
 }
