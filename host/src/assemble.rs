@@ -109,7 +109,10 @@ fn cluster(config: &config::Cluster, parts: &Parts<'_>, before: &Before<'_>) -> 
         Balance::Native(algorithm) => (*algorithm, None),
         Balance::Plugin { plugin, mode, fallback } => {
             let plugin = plugin_ref(plugin, parts, |exports| exports.scorer);
-            (*fallback, Some(Scorer { plugin, mode: mode.clone(), table: None }))
+            (
+                *fallback,
+                Some(Scorer { plugin, mode: mode.clone(), salt: hash_key(config.name.as_bytes()), table: None }),
+            )
         }
     };
     let cursor = before.map_or_else(|| Arc::new(Cursor::default()), |b| Arc::clone(&b.cursor));

@@ -160,6 +160,8 @@ pub struct Scorer {
     pub plugin: PluginRef,
     /// How.
     pub mode: config::ScoreMode,
+    /// Tells the cluster's endpoints from those of other clusters.
+    pub salt: u64,
     /// The newest weight table and when it was made (weigh mode).
     pub table: Option<(Arc<Picker>, Instant)>,
 }

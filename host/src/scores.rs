@@ -9,12 +9,13 @@ use witgate_policy::Columns;
 /// measured. About 2 %.
 const EXPLORE: u64 = 5;
 
-/// The columns of the contract's `scorer.endpoints`. Request rates are the caller's to fill in: they are 0 here.
-pub fn columns<'a>(endpoints: impl Iterator<Item = &'a Arc<Endpoint>>, now: Instant) -> Columns {
+/// The columns of the contract's `scorer.endpoints`, of the cluster with this salt: an address that is in two clusters is two
+/// endpoints, of which different things are known. Request rates are the caller's to fill in: they are 0 here.
+pub fn columns<'a>(salt: u64, endpoints: impl Iterator<Item = &'a Arc<Endpoint>>, now: Instant) -> Columns {
     let mut columns = Columns::default();
     let mut zones: Vec<&str> = Vec::new();
     for endpoint in endpoints {
-        columns.id.push(endpoint.id());
+        columns.id.push(endpoint.id() ^ salt);
         columns.in_flight.push(endpoint.in_flight());
         columns.latency_ms.push(endpoint.latency_ms());
         columns.success_rate.push(endpoint.success_rate());
@@ -46,4 +47,26 @@ pub fn best(candidates: &[u32], scores: &[f32], picker: &Picker, random: u64) ->
         return eligible().nth(chosen).map(|(candidate, _)| *candidate as usize);
     }
     picker.best(candidates, scores)
+}
+
+#[cfg(test)]
+mod tests {
+    use witgate_core::config;
+
+    use super::*;
+
+    #[test]
+    fn an_address_of_two_clusters_is_two_endpoints() {
+        let now = Instant::now();
+        let endpoint = |address: &str| {
+            Arc::new(Endpoint::new(&config::Endpoint { address: address.into(), weight: 1, zone: None }, now))
+        };
+        let endpoints = [endpoint("192.0.2.1:80"), endpoint("192.0.2.2:80")];
+        let ids = |salt| columns(salt, endpoints.iter(), now).id;
+        assert_eq!(ids(7), ids(7), "stable");
+        let mut all = [ids(7), ids(8)].concat();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 4);
+    }
 }

@@ -236,9 +236,11 @@ fn decide(desk: &Desk, generation: &Generation, listener: usize, mut head: Head)
 /// that were drawn, which is what `choose` did.
 fn scores(cluster: &Cluster, instances: &mut Instances, random: &dyn Fn() -> u64, head: &mut Head) -> Vec<Option<f32>> {
     let shown = cluster.endpoints.len().min(CANDIDATES);
-    let Some(Scorer { plugin, mode: ScoreMode::Pick { .. }, .. }) = &cluster.scorer else { return vec![None; shown] };
+    let Some(Scorer { plugin, mode: ScoreMode::Pick { .. }, salt, .. }) = &cluster.scorer else {
+        return vec![None; shown];
+    };
     let now = Instant::now();
-    let columns = scores::columns(cluster.endpoints.iter().take(shown), now);
+    let columns = scores::columns(*salt, cluster.endpoints.iter().take(shown), now);
     match ask::picker(&mut Asker::new(instances, now, random), plugin, head, &columns) {
         Ok(Some(scores)) => scores.into_iter().map(Some).collect(),
         _ => vec![None; shown],

@@ -91,10 +91,12 @@ pub fn choose(cluster: &Cluster, forward: &Forward, asker: &mut Asker<'_>, head:
     if let Some(index) = forward.sticky.and_then(|id| picker.by_id(id)) {
         return Ok(index);
     }
-    if let (None, Some(Scorer { plugin, mode: ScoreMode::Pick { choices }, .. })) = (forward.hash, &cluster.scorer) {
+    if let (None, Some(Scorer { plugin, mode: ScoreMode::Pick { choices }, salt, .. })) =
+        (forward.hash, &cluster.scorer)
+    {
         let candidates = picker.draw(*choices, &mut || asker.random());
         if candidates.len() > 1 {
-            let columns = scores::columns(candidates.iter().map(|i| &cluster.endpoints[*i as usize]), now);
+            let columns = scores::columns(*salt, candidates.iter().map(|i| &cluster.endpoints[*i as usize]), now);
             if let Some(given) = ask::picker(asker, plugin, head, &columns)?
                 && let Some(best) = scores::best(&candidates, &given, picker, asker.random())
             {

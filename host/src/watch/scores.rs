@@ -76,15 +76,16 @@ fn weigh(
     now: Instant,
     start: Instant,
 ) {
-    let Some(plugin) = cluster.scorer.as_ref().and_then(|s| s.plugin.plugin.as_ref()) else { return };
+    let Some(scorer) = &cluster.scorer else { return };
+    let Some(plugin) = &scorer.plugin.plugin else { return };
     if cluster.endpoints.is_empty() {
         return;
     }
-    let mut columns = scores::columns(cluster.endpoints.iter(), now);
+    let mut columns = scores::columns(scorer.salt, cluster.endpoints.iter(), now);
     let elapsed = round.asked.map(|asked| now.saturating_duration_since(asked).as_secs_f32());
     for (rate, endpoint) in columns.request_rate.iter_mut().zip(cluster.endpoints.iter()) {
         let total = endpoint.requests();
-        let before = round.finished.insert(endpoint.id(), total);
+        let before = round.finished.insert(endpoint.id() ^ scorer.salt, total);
         if let (Some(before), Some(elapsed)) = (before, elapsed.filter(|e| *e > 0.0)) {
             *rate = total.saturating_sub(before) as f32 / elapsed;
         }
