@@ -51,8 +51,10 @@ where
     conn.note_read(&read);
     while let Some((rested, left)) = serve_http1(worker, conn, stream, read).await {
         stream = rested;
-        conn.rested(!left.is_empty());
-        read = if left.is_empty() {
+        // Old clients end a body with an empty line, which is ignored before the next head (RFC 9112 §2.2).
+        let none_left = left.iter().all(|byte| matches!(byte, b'\r' | b'\n'));
+        conn.rested(!none_left);
+        read = if none_left {
             // What was read of requests that are over is in the same memory.
             drop(left);
             worker.note_rest();

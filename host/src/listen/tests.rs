@@ -145,6 +145,16 @@ fn part_of_a_next_head_is_not_lost_and_stops_the_rest() {
 }
 
 #[test]
+fn an_empty_line_behind_a_body_is_no_head() {
+    check(|mut served| async move {
+        served.ask(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx\r\n").await;
+        served.rest().await;
+        assert_eq!((served.worker.rested(), served.conn.reading_head()), (1, false));
+        served.ask(REQUEST).await;
+    });
+}
+
+#[test]
 fn one_that_rests_ends_when_it_is_told_to_and_when_its_client_goes() {
     for signal in [Signal::Finish, Signal::Kill] {
         check(|mut served| async move {

@@ -265,6 +265,8 @@ impl Conn {
 #[derive(Debug, Default)]
 pub struct Registry {
     conns: RefCell<Slab<Rc<Conn>>>,
+    /// The most there were at once.
+    most: Cell<usize>,
     emptied: Notify,
 }
 
@@ -277,13 +279,25 @@ pub struct Registered {
 impl Registry {
     /// Adds a connection for as long as the guard lives.
     pub fn add(self: &Rc<Self>, conn: Rc<Conn>) -> Registered {
-        let key = self.conns.borrow_mut().insert(conn);
+        let mut conns = self.conns.borrow_mut();
+        let key = conns.insert(conn);
+        self.most.set(self.most.get().max(conns.len()));
         Registered { registry: Rc::clone(self), key }
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
         self.conns.borrow().len()
+    }
+
+    /// How many fewer there are than there were, since that was last forgotten.
+    pub fn gone(&self) -> usize {
+        self.most.get() - self.len()
+    }
+
+    /// Counts what goes from now on.
+    pub fn forget_gone(&self) {
+        self.most.set(self.len());
     }
 
     /// Whether there are none.
@@ -313,5 +327,27 @@ impl Drop for Registered {
         if conns.is_empty() {
             self.registry.emptied.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_gone_is_counted_from_the_most_there_were() {
+        let registry = Rc::new(Registry::default());
+        let add = || registry.add(Conn::new(0, "192.0.2.1:1".parse().unwrap(), false, 0));
+        let (first, second) = (add(), add());
+        assert_eq!(registry.gone(), 0);
+        drop(first);
+        // One that comes in the place of one that went.
+        let third = add();
+        assert_eq!(registry.gone(), 0);
+        drop((second, third));
+        assert_eq!(registry.gone(), 2);
+        registry.forget_gone();
+        let _fourth = add();
+        assert_eq!(registry.gone(), 0);
     }
 }

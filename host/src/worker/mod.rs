@@ -55,7 +55,8 @@ pub struct Worker {
     random: Cell<u64>,
 }
 
-/// Connections that have gone to rest before the allocator is told to give memory back: half a megabyte of it at least.
+/// Connections that have gone to rest, or are fewer than there were, before the allocator is told to give memory back: half
+/// a megabyte of it at least. Where connections come as they go there is no use in it.
 const GIVE_BACK_AFTER: usize = 64;
 
 /// How much is read at once before the protocol is known.
@@ -151,8 +152,9 @@ impl Worker {
                     _ => {}
                 }
             });
-            if self.rested() >= GIVE_BACK_AFTER {
+            if self.rested() + self.connections.gone() >= GIVE_BACK_AFTER {
                 self.rested.set(0);
+                self.connections.forget_gone();
                 memory::give_back();
             }
         }
