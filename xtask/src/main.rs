@@ -28,8 +28,9 @@ usage: cargo xtask COMMAND
   test [--fast] [FILTER]    every check; --fast: without the crates that need hyper or wasmtime;
                             with FILTER: only the tests whose name contains it
   bench [--quick] [OPTION…] what it costs beside other proxies, into docs/performance.md; --quick: a look that writes
-                            nothing; --only PART,…: plain, policy, tls, http2, bodies, churn, scale, idle, swap, small,
-                            decisions; --binary PATH: measure that proxy; --rounds N, --seconds N, --activations N;
+                            nothing; --only PART,…: plain, policy, tls, http2, bodies, churn, scale, busy, idle, swap,
+                            small, decisions; --proxies WORD,…: only those with such a word in their name, and nothing is
+                            written; --binary PATH: measure that proxy; --rounds N, --seconds N, --activations N;
                             --no-write
   instructions [--record|FILTER]
                             only the counts of instructions, of decisions, questions and requests; --record: write them
