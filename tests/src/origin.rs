@@ -74,6 +74,8 @@ impl Origin {
 
     fn serving(serve: impl Fn(TcpStream, &Shared) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        // More connections may come at once than the standard library lets wait: the kernel resets some of those over it.
+        socket2::SockRef::from(&listener).listen(4096).expect("a longer queue");
         let address = listener.local_addr().expect("a bound socket has an address");
         let shared =
             Arc::new(Shared { seen: Mutex::default(), connections: AtomicUsize::new(0), stop: AtomicBool::new(false) });
