@@ -2,7 +2,7 @@
 //! plugin that fails leaves its last table, which grows stale; the native algorithm then stands.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -83,18 +83,16 @@ fn weigh(
     }
     let mut columns = scores::columns(scorer.salt, cluster.endpoints.iter(), now);
     let elapsed = round.asked.map(|asked| now.saturating_duration_since(asked).as_secs_f32());
-    for (rate, endpoint) in columns.request_rate.iter_mut().zip(cluster.endpoints.iter()) {
+    // Made anew, so that what is gone is not in it.
+    let mut finished = HashMap::with_capacity(columns.id.len());
+    for ((rate, id), endpoint) in columns.request_rate.iter_mut().zip(&columns.id).zip(cluster.endpoints.iter()) {
         let total = endpoint.requests();
-        let before = round.finished.insert(endpoint.id() ^ scorer.salt, total);
-        if let (Some(before), Some(elapsed)) = (before, elapsed.filter(|e| *e > 0.0)) {
-            *rate = total.saturating_sub(before) as f32 / elapsed;
+        if let (Some(before), Some(elapsed)) = (round.finished.get(id), elapsed.filter(|e| *e > 0.0)) {
+            *rate = total.saturating_sub(*before) as f32 / elapsed;
         }
+        finished.insert(*id, total);
     }
-    // One look at each of them, and only where some are gone: there may be ten thousand.
-    if round.finished.len() > columns.id.len() {
-        let present: HashSet<u64> = columns.id.iter().copied().collect();
-        round.finished.retain(|id, _| present.contains(id));
-    }
+    round.finished = finished;
     round.asked = Some(now);
     let now_ms = u64::try_from(now.saturating_duration_since(start).as_millis()).unwrap_or(u64::MAX);
     let Ok(given) = plugin.weigh(instances, now_ms, &columns, now) else { return };
