@@ -5,14 +5,33 @@ use std::hint::black_box;
 
 use divan::Bencher;
 
-use crate::counting::{tell, witgate_mark};
+use crate::counting::{asked, tell, witgate_mark};
 
 /// Rounds of an operation that takes up to some thousand instructions: enough that which keys are looked up, and how
 /// the hash maps of this process are seeded, is averaged out.
 pub(crate) const ROUNDS: usize = 4096;
 
+/// What a benchmark of such operations does: it lets them be counted, or leaves them to divan.
+pub(crate) fn main(all: Vec<Operation>) {
+    match asked() {
+        Some(filter) => count(all, &filter),
+        None => divan::main(),
+    }
+}
+
+pub(crate) fn names(all: Vec<Operation>) -> Vec<String> {
+    all.into_iter().map(|operation| operation.name).collect()
+}
+
+/// Times the one of this name.
+pub(crate) fn time(all: Vec<Operation>, name: &str, bencher: Bencher<'_, '_>) {
+    if let Some(operation) = all.into_iter().find(|operation| operation.name == name) {
+        operation.make().time(bencher);
+    }
+}
+
 /// Runs every operation whose name contains `filter` for a counter.
-pub(crate) fn count(operations: Vec<Operation>, filter: &str) {
+fn count(operations: Vec<Operation>, filter: &str) {
     for operation in operations.into_iter().filter(|operation| operation.name.contains(filter)) {
         let name = operation.name.clone();
         let mut operation = operation.make();
@@ -24,7 +43,7 @@ pub(crate) fn count(operations: Vec<Operation>, filter: &str) {
 
 /// An operation, not set up yet: some need tables that take long to make.
 pub(crate) struct Operation {
-    pub(crate) name: String,
+    name: String,
     make: Box<dyn FnOnce() -> Box<dyn Repeat>>,
 }
 
@@ -49,13 +68,13 @@ impl Operation {
         Self { name: name.into(), make: Box::new(make) }
     }
 
-    pub(crate) fn make(self) -> Box<dyn Repeat> {
+    fn make(self) -> Box<dyn Repeat> {
         (self.make)()
     }
 }
 
 /// An operation that is set up.
-pub(crate) trait Repeat {
+trait Repeat {
     fn time(&mut self, bencher: Bencher<'_, '_>);
 
     /// Runs all its rounds between two calls of `mark`; how many there were.

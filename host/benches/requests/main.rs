@@ -17,25 +17,16 @@ use divan::Bencher;
 use crate::operation::Operation;
 
 fn main() {
-    match counting::asked() {
-        Some(filter) => operation::count(all(), &filter),
-        None => divan::main(),
-    }
+    operation::main(all());
 }
 
 // So many at a time for the reason that those of `witgate-core` give.
-#[divan::bench(args = names(), sample_size = 256)]
+#[divan::bench(args = operation::names(all()), sample_size = 256)]
 fn requests(bencher: Bencher<'_, '_>, name: &str) {
-    if let Some(operation) = all().into_iter().find(|operation| operation.name == name) {
-        operation.make().time(bencher);
-    }
+    operation::time(all(), name, bencher);
 }
 
 /// Every operation, small ones first.
 fn all() -> Vec<Operation> {
     [heads::operations(), whole::operations()].into_iter().flatten().collect()
-}
-
-fn names() -> Vec<String> {
-    all().into_iter().map(|operation| operation.name).collect()
 }

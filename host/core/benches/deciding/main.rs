@@ -17,19 +17,14 @@ use divan::Bencher;
 use crate::operation::Operation;
 
 fn main() {
-    match counting::asked() {
-        Some(filter) => operation::count(all(), &filter),
-        None => divan::main(),
-    }
+    operation::main(all());
 }
 
 // Enough at a time for the caches to be as warm as they get; left to find the number itself, divan judges by the first,
 // cold rounds, and takes one where that looks slow.
-#[divan::bench(args = names(), sample_size = 256)]
+#[divan::bench(args = operation::names(all()), sample_size = 256)]
 fn deciding(bencher: Bencher<'_, '_>, name: &str) {
-    if let Some(operation) = all().into_iter().find(|operation| operation.name == name) {
-        operation.make().time(bencher);
-    }
+    operation::time(all(), name, bencher);
 }
 
 /// Every operation, in the order of a request.
@@ -38,8 +33,4 @@ fn all() -> Vec<Operation> {
         .into_iter()
         .flatten()
         .collect()
-}
-
-fn names() -> Vec<String> {
-    all().into_iter().map(|operation| operation.name).collect()
 }
