@@ -52,17 +52,17 @@ where
     while let Some((rested, left)) = serve_http1(worker, conn, stream, read).await {
         stream = rested;
         // Old clients end a body with an empty line, which is ignored before the next head (RFC 9112 §2.2).
-        let none_left = left.iter().all(|byte| matches!(byte, b'\r' | b'\n'));
-        conn.rested(!none_left);
-        read = if none_left {
+        let is_left = left.iter().any(|byte| !matches!(byte, b'\r' | b'\n'));
+        conn.rested(is_left);
+        read = if is_left {
+            left
+        } else {
             // What was read of requests that are over is in the same memory.
             drop(left);
             worker.note_rest();
             let Some(next) = rest(worker, conn, &mut stream).await else { return };
             conn.note_read(&next);
             next
-        } else {
-            left
         };
     }
 }
@@ -71,14 +71,14 @@ async fn serve_http2<S>(worker: &Rc<Worker>, conn: &Rc<Conn>, stream: S, read: B
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let header_bytes = limits(worker, conn).1;
+    let limits = limits(worker, conn);
     let io = TokioIo::new(Io::new(stream, worker, conn, read, false));
     // On the heap: it is large, and most connections are HTTP/1.1.
     let mut connection = Box::pin(
         http2::Builder::new(LocalExecutor)
             .max_concurrent_streams(MAX_STREAMS)
             .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
-            .max_header_list_size(u32::try_from(header_bytes).unwrap_or(u32::MAX))
+            .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
             .serve_connection(io, service(worker, conn)),
     );
     drive(conn, connection.as_mut(), http2::Connection::graceful_shutdown, |_| false).await;
@@ -90,14 +90,14 @@ async fn serve_http1<S>(worker: &Rc<Worker>, conn: &Rc<Conn>, stream: S, read: B
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let (headers, header_bytes) = limits(worker, conn);
+    let limits = limits(worker, conn);
     let io = TokioIo::new(Io::new(stream, worker, conn, read, true));
     // On the heap, so that a connection that rests keeps no room for it.
     let mut connection = Box::new(
         http1::Builder::new()
-            .max_headers(headers)
-            .max_header_size(header_bytes)
-            .max_buf_size(http1_buffer(header_bytes))
+            .max_headers(limits.headers)
+            .max_header_size(limits.header_bytes)
+            .max_buf_size(http1_buffer(limits.header_bytes))
             .serve_connection(io, service(worker, conn)),
     );
     if !drive(conn, Pin::new(&mut *connection), http1::Connection::graceful_shutdown, Conn::should_rest).await {
@@ -107,12 +107,9 @@ where
     Some((parts.io.into_inner().into_stream(), parts.read_buf))
 }
 
-/// How many headers a head may have, and how many bytes.
-fn limits(worker: &Worker, conn: &Conn) -> (usize, usize) {
-    let generation = worker.live.load();
-    let limits = generation.config.listeners.get(conn.listener).map(|listener| &listener.limits);
-    let of = |limits: &config::ListenerLimits| (limits.headers, limits.header_bytes);
-    limits.map_or_else(|| of(&config::ListenerLimits::default()), of)
+/// The limits of the connection's listener.
+fn limits(worker: &Worker, conn: &Conn) -> config::ListenerLimits {
+    worker.live.load().config.listeners.get(conn.listener).map(|listener| listener.limits.clone()).unwrap_or_default()
 }
 
 fn service(
@@ -213,7 +210,7 @@ where
     })
 }
 
-/// Ends early with none when the worker asks for the connection to be closed before its first request.
+/// Ends early with none when the worker asks for the connection to be closed before its next request.
 struct Interruptible<'a, F> {
     conn: &'a Conn,
     inner: Pin<&'a mut F>,

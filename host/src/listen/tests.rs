@@ -89,6 +89,15 @@ fn check<F: Future<Output = ()>>(test: impl FnOnce(Served) -> F) {
     runtime.block_on(async { test(Served::start()).await });
 }
 
+/// One that rests after a request.
+fn check_resting<F: Future<Output = ()>>(test: impl FnOnce(Served) -> F) {
+    check(|mut served| async move {
+        served.ask(REQUEST).await;
+        served.rest().await;
+        test(served).await;
+    });
+}
+
 #[test]
 fn a_connection_that_rested_serves_as_before() {
     check(|mut served| async move {
@@ -108,9 +117,7 @@ fn a_connection_that_rested_serves_as_before() {
 
 #[test]
 fn one_that_is_asked_twice_rests_once() {
-    check(|mut served| async move {
-        served.ask(REQUEST).await;
-        served.rest().await;
+    check_resting(|mut served| async move {
         served.rest().await;
         assert_eq!(served.worker.rested(), 1);
         served.ask(REQUEST).await;
@@ -157,17 +164,13 @@ fn an_empty_line_behind_a_body_is_no_head() {
 #[test]
 fn one_that_rests_ends_when_it_is_told_to_and_when_its_client_goes() {
     for signal in [Signal::Finish, Signal::Kill] {
-        check(|mut served| async move {
-            served.ask(REQUEST).await;
-            served.rest().await;
+        check_resting(|served| async move {
             served.conn.ask(signal);
             served.settle().await;
             assert!(served.serving.is_finished(), "{signal:?}");
         });
     }
-    check(|mut served| async move {
-        served.ask(REQUEST).await;
-        served.rest().await;
+    check_resting(|mut served| async move {
         served.client.shutdown().await.unwrap();
         served.settle().await;
         assert!(served.serving.is_finished());
@@ -176,9 +179,7 @@ fn one_that_rests_ends_when_it_is_told_to_and_when_its_client_goes() {
 
 #[test]
 fn a_request_that_came_while_it_is_told_to_finish_is_answered() {
-    check(|mut served| async move {
-        served.ask(REQUEST).await;
-        served.rest().await;
+    check_resting(|mut served| async move {
         served.client.write_all(REQUEST).await.unwrap();
         served.conn.ask(Signal::Finish);
         served.answered().await;
@@ -188,9 +189,7 @@ fn a_request_that_came_while_it_is_told_to_finish_is_answered() {
 
 #[test]
 fn http2_does_not_begin_after_a_rest() {
-    check(|mut served| async move {
-        served.ask(REQUEST).await;
-        served.rest().await;
+    check_resting(|mut served| async move {
         served.client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
         let mut response = Vec::new();
         served.client.read_to_end(&mut response).await.unwrap();

@@ -48,7 +48,7 @@ pub struct Worker {
     pub telemetry: Arc<Telemetry>,
     /// The way down.
     pub drain: Drain,
-    /// What is read of a connection before its protocol is known. Borrowed for the time of one read only.
+    /// What is read of a connection before its protocol is known, and after it rested. Borrowed for the time of one read only.
     pub scratch: RefCell<Box<[u8; FIRST_READ]>>,
     /// Connections that went to rest since memory was last given back.
     rested: Cell<usize>,

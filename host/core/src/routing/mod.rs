@@ -156,16 +156,13 @@ impl Paths {
                 PathMatch::Prefix(text) => prefixes.entry(text).or_default().push(index),
             }
         }
-        let exact = (!exact.is_empty()).then(|| Box::new(exact));
-        let mut paths = Self {
-            exact,
-            prefixes: Box::default(),
+        Self {
+            exact: (!exact.is_empty()).then(|| Box::new(exact)),
+            prefixes: linked(&prefixes),
             texts: prefixes.keys().flat_map(|text| text.bytes()).collect(),
             routes: prefixes.values().flatten().copied().collect(),
             others: others.into(),
-        };
-        paths.prefixes = linked(&prefixes);
-        paths
+        }
     }
 
     /// The first route in file order whose path matches and whose conditions hold.
