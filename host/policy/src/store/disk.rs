@@ -36,11 +36,12 @@ pub(super) fn make_dir(dir: &Path) -> Result<(), StoreError> {
     if dir.is_dir() {
         return Ok(());
     }
-    if dir.exists() {
-        let source = io::Error::new(io::ErrorKind::NotADirectory, "there is a file of that name, not a directory");
-        return Err(StoreError::Io { path: dir.to_owned(), source });
-    }
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(at(dir))?;
+    // Only after the attempt, since another process may make it at this moment.
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|source| {
+        let taken = fs::metadata(dir).is_ok_and(|there| !there.is_dir());
+        let named = || io::Error::new(io::ErrorKind::NotADirectory, "there is a file of that name, not a directory");
+        StoreError::Io { path: dir.to_owned(), source: if taken { named() } else { source } }
+    })?;
     dir.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), flush_dir)
 }
 
