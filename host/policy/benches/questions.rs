@@ -195,8 +195,8 @@ fn report(name: &str, mut call: impl FnMut() -> bool) {
 }
 
 /// A browser's request, with what the shipped plugins look at.
-fn head() -> Head {
-    let mut head = Head { uri: "/api/items?page=2".parse().expect("a URI"), ..Head::default() };
+fn head() -> Box<Head> {
+    let mut head = Box::new(Head { uri: "/api/items?page=2".parse().expect("a URI"), ..Head::default() });
     for (name, value) in [
         ("host", "api.example.com"),
         ("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"),

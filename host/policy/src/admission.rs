@@ -97,7 +97,7 @@ fn rehearse(caller: Caller<'_>, on: &mut Instance, fields: &[FieldName], setting
         let refused = |why: String| Refused::new(Stage::Rehearse, why);
         let malformed = |e: answer::Malformed| refused(format!("{question} gave a {e}"));
         let failed = |e: Failure| refused(during(&e, question.name(), caller.budget, settings));
-        let mut head = request();
+        let mut head = Box::new(request());
         let subject = Subject { caller, fields, scratch: &mut scratch };
         let head = Some(&mut head);
         match question {

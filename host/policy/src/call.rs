@@ -100,7 +100,11 @@ fn not_asked() -> Failure {
 }
 
 /// Lends the request to the instance for the time of a call; `None` is a question about no request.
-pub(crate) fn with_head<R>(on: &mut Instance, head: Option<&mut Head>, call: impl FnOnce(&mut Instance) -> R) -> R {
+pub(crate) fn with_head<R>(
+    on: &mut Instance,
+    head: Option<&mut Box<Head>>,
+    call: impl FnOnce(&mut Instance) -> R,
+) -> R {
     let Some(head) = head else { return call(on) };
     let state = on.store.data_mut();
     std::mem::swap(&mut state.head, head);
@@ -119,7 +123,7 @@ impl Plugin {
     ///
     /// # Errors
     /// Where there is no answer; the caller decides natively.
-    pub fn route(&self, on: &mut Instances, head: &mut Head, now: Instant) -> Result<RawRoute, Failure> {
+    pub fn route(&self, on: &mut Instances, head: &mut Box<Head>, now: Instant) -> Result<RawRoute, Failure> {
         self.ask(on, Question::Router, Some(head), now, |subject, on| subject.route(on))
     }
 
@@ -130,7 +134,7 @@ impl Plugin {
     pub fn split(
         &self,
         on: &mut Instances,
-        head: &mut Head,
+        head: &mut Box<Head>,
         offer_id: u64,
         weights: &[u32],
         clusters: &Arc<[String]>,
@@ -143,7 +147,7 @@ impl Plugin {
     ///
     /// # Errors
     /// As [`Plugin::route`].
-    pub fn stick(&self, on: &mut Instances, head: &mut Head, now: Instant) -> Result<Option<RawStick>, Failure> {
+    pub fn stick(&self, on: &mut Instances, head: &mut Box<Head>, now: Instant) -> Result<Option<RawStick>, Failure> {
         self.ask(on, Question::Affinity, Some(head), now, |subject, on| subject.stick(on))
     }
 
@@ -154,7 +158,7 @@ impl Plugin {
     pub fn pick(
         &self,
         on: &mut Instances,
-        head: &mut Head,
+        head: &mut Box<Head>,
         columns: &Columns,
         now: Instant,
     ) -> Result<Vec<f32>, Failure> {
@@ -182,7 +186,7 @@ impl Plugin {
         &self,
         on: &mut Instances,
         question: Question,
-        head: Option<&mut Head>,
+        head: Option<&mut Box<Head>>,
         now: Instant,
         call: impl FnOnce(Subject<'_>, &mut Instance) -> Result<R, Failure>,
     ) -> Result<R, Failure> {

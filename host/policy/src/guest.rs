@@ -19,8 +19,8 @@ pub(crate) const TABLE_ELEMENTS: usize = 100_000;
 
 /// A store's data.
 pub(crate) struct State {
-    /// The request in question; a stand-in between questions.
-    pub(crate) head: Head,
+    /// The request in question; a stand-in between questions. In a box, so that a pointer changes hands.
+    pub(crate) head: Box<Head>,
     /// Whether the question is about a request.
     pub(crate) about_request: bool,
     /// The offered clusters; kept between calls so that the count is touched only when the offer changes.
@@ -37,7 +37,7 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn new(log: &Arc<Log>, memory: u64, seed: u64) -> Self {
         Self {
-            head: Head::default(),
+            head: Box::default(),
             about_request: false,
             clusters: None,
             offering: false,

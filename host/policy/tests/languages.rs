@@ -116,7 +116,7 @@ fn answers() -> Vec<(Option<&'static str>, RawRoute)> {
 }
 
 fn ask(plugin: &Arc<Plugin>, instances: &mut Instances, tenant: Option<&str>) -> RawRoute {
-    let mut head = head(tenant);
+    let mut head = Box::new(head(tenant));
     let answer = plugin.route(instances, &mut head, Instant::now());
     answer.unwrap_or_else(|failure| panic!("tenant {tenant:?}: {failure:?}"))
 }
@@ -132,7 +132,7 @@ fn head(tenant: Option<&str>) -> Head {
 
 /// p50 and p99 of a call through a reused instance.
 fn latency(plugin: &Arc<Plugin>, instances: &mut Instances) -> (Duration, Duration) {
-    let mut head = head(Some("acme"));
+    let mut head = Box::new(head(Some("acme")));
     let mut times: Vec<Duration> = (0..10_000)
         .map(|_| {
             let started = Instant::now();

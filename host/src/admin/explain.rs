@@ -92,7 +92,7 @@ pub(super) async fn explain(call: Call) -> Result<Reply, ApiError> {
     let listener = wanted.listener(&generation)?;
     let mut tries = 0;
     loop {
-        let decided = decide(&desk, &generation, listener, head.clone());
+        let decided = decide(&desk, &generation, listener, Box::new(head.clone()));
         tries += 1;
         if tries == TRIES || !decided.wanted_an_instance() {
             return Ok(reply::json(StatusCode::OK, &decided.show(&generation, listener, &head).await));
@@ -189,7 +189,7 @@ fn sound(head: &Head) -> Result<(), ApiError> {
 /// What came of a made-up request.
 struct Decided {
     /// The head as plugins left it.
-    head: Head,
+    head: Box<Head>,
     /// Its index and its name.
     route: Option<(usize, String)>,
     asked: Vec<Asked>,
@@ -210,7 +210,7 @@ struct Picked {
 
 /// Everything that the data path decides, in the same order. Synchronous, as there: one generation, no other task in
 /// between.
-fn decide(desk: &Desk, generation: &Generation, listener: usize, mut head: Head) -> Decided {
+fn decide(desk: &Desk, generation: &Generation, listener: usize, mut head: Box<Head>) -> Decided {
     let route = generation.routes.table.find(listener, &head);
     let route = route.and_then(|index| Some((index, generation.routes.plans.get(index)?.name.to_string())));
     let mut instances = desk.instances.borrow_mut();
@@ -234,7 +234,12 @@ fn decide(desk: &Desk, generation: &Generation, listener: usize, mut head: Head)
 
 /// What a plugin that scores per request says of each endpoint that is shown. A real request has it asked about a few
 /// that were drawn, which is what `choose` did.
-fn scores(cluster: &Cluster, instances: &mut Instances, random: &dyn Fn() -> u64, head: &mut Head) -> Vec<Option<f32>> {
+fn scores(
+    cluster: &Cluster,
+    instances: &mut Instances,
+    random: &dyn Fn() -> u64,
+    head: &mut Box<Head>,
+) -> Vec<Option<f32>> {
     let shown = cluster.endpoints.len().min(CANDIDATES);
     let Some(Scorer { plugin, mode: ScoreMode::Pick { .. }, salt, .. }) = &cluster.scorer else {
         return vec![None; shown];

@@ -117,10 +117,7 @@ fn service(
     conn: &Rc<Conn>,
 ) -> impl HttpService<Incoming, ResBody = proxy::Body, Error = Infallible, Future: 'static> + Unpin + use<> {
     let (worker, conn) = (Rc::clone(worker), Rc::clone(conn));
-    service_fn(move |request: Request<Incoming>| {
-        let response = proxy::handle(&worker, &conn, request);
-        async move { Ok::<_, Infallible>(response.await) }
-    })
+    service_fn(move |request: Request<Incoming>| proxy::handle(&worker, &conn, request))
 }
 
 /// How long a client that was let in may take for its first bytes once a drain has begun: they are on their way.

@@ -112,7 +112,7 @@ pub fn router(
     asker: &mut Asker<'_>,
     route: &RoutePlan,
     generation: &Generation,
-    head: &mut Head,
+    head: &mut Box<Head>,
 ) -> Result<RouteAction, Reason> {
     let decision = asker.ask(
         Question::Router,
@@ -140,7 +140,7 @@ pub fn splitter(
     asker: &mut Asker<'_>,
     route: &RoutePlan,
     split: &Split,
-    head: &mut Head,
+    head: &mut Box<Head>,
 ) -> Result<Option<usize>, Reason> {
     let choice = asker.ask(
         Question::Splitter,
@@ -153,7 +153,7 @@ pub fn splitter(
 }
 
 /// Which key.
-pub fn affinity(asker: &mut Asker<'_>, route: &RoutePlan, head: &mut Head) -> Result<Option<Stick>, Reason> {
+pub fn affinity(asker: &mut Asker<'_>, route: &RoutePlan, head: &mut Box<Head>) -> Result<Option<Stick>, Reason> {
     let stick = asker.ask(
         Question::Affinity,
         route.affinity_plugin.as_ref(),
@@ -175,7 +175,7 @@ pub fn affinity(asker: &mut Asker<'_>, route: &RoutePlan, head: &mut Head) -> Re
 pub fn picker(
     asker: &mut Asker<'_>,
     plugin: &PluginRef,
-    head: &mut Head,
+    head: &mut Box<Head>,
     columns: &Columns,
 ) -> Result<Option<SmallVec<[f32; 8]>>, Reason> {
     asker.ask(

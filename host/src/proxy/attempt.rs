@@ -1,7 +1,7 @@
 //! A planned request to a response's head: which endpoint, over which connection, and again elsewhere where nothing was
 //! sent yet.
 
-use std::{future::Future, pin::pin, rc::Rc, sync::Arc, task::Poll, time::Instant};
+use std::{future::Future, pin::Pin, rc::Rc, sync::Arc, task::Poll, time::Instant};
 
 use http::response;
 use smallvec::SmallVec;
@@ -28,9 +28,8 @@ const MAX_TRIES: usize = 2;
 /// Waits for `sending` no longer than `deadline`.
 pub async fn within<T>(
     deadline: Option<&Deadline>,
-    sending: impl Future<Output = Result<T, Reason>>,
+    mut sending: Pin<&mut impl Future<Output = Result<T, Reason>>>,
 ) -> Result<T, Reason> {
-    let mut sending = pin!(sending);
     std::future::poll_fn(|cx| match sending.as_mut().poll(cx) {
         Poll::Pending if deadline.is_some_and(|deadline| deadline.poll_passed(cx)) => Poll::Ready(Err(Reason::Timeout)),
         polled => polled,
@@ -85,7 +84,12 @@ pub async fn forward(flight: &mut Flight) -> Result<(response::Parts, Incoming),
 }
 
 /// The endpoint for a planned request. Where a plugin scores candidates, it is asked.
-pub fn choose(cluster: &Cluster, forward: &Forward, asker: &mut Asker<'_>, head: &mut Head) -> Result<usize, Reason> {
+pub fn choose(
+    cluster: &Cluster,
+    forward: &Forward,
+    asker: &mut Asker<'_>,
+    head: &mut Box<Head>,
+) -> Result<usize, Reason> {
     let now = asker.now();
     let picker = cluster.picker(now);
     if let Some(index) = forward.sticky.and_then(|id| picker.by_id(id)) {

@@ -39,10 +39,9 @@ impl Body {
     }
 
     /// An endpoint's body, with what happens at its end. A short one mostly came with its head, and has ended.
-    pub fn upstream(mut incoming: Incoming, exchange: Exchange, deadline: Option<Deadline>) -> Self {
+    pub fn upstream(mut incoming: Incoming, mut exchange: Exchange, deadline: Option<Deadline>) -> Self {
         if let Some(whole) = incoming.read_whole() {
-            let mut upstream = Upstream { incoming: Some(incoming), exchange, deadline };
-            upstream.end();
+            complete(&mut exchange, incoming);
             return Self::full(whole);
         }
         Self::Upstream(Box::new(Upstream { incoming: Some(incoming), exchange, deadline }))
@@ -104,8 +103,9 @@ impl Upstream {
 
     fn end(&mut self) {
         self.deadline = None;
-        let now = Instant::now();
-        self.exchange.complete(now, self.incoming.take().and_then(|incoming| incoming.into_idle(now)));
+        if let Some(incoming) = self.incoming.take() {
+            complete(&mut self.exchange, incoming);
+        }
     }
 
     fn cut_short(&mut self) {
@@ -113,4 +113,10 @@ impl Upstream {
         self.incoming = None;
         self.exchange.cut_short();
     }
+}
+
+/// Settles an exchange whose response was read to its end.
+fn complete(exchange: &mut Exchange, incoming: Incoming) {
+    let now = Instant::now();
+    exchange.complete(now, incoming.into_idle(now));
 }

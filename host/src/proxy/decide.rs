@@ -39,7 +39,7 @@ pub fn plan(
     generation: &Generation,
     asker: &mut Asker<'_>,
     listener: usize,
-    head: &mut Head,
+    head: &mut Box<Head>,
 ) -> Result<(usize, Plan), Reason> {
     let index = generation.routes.table.find(listener, head).ok_or(Reason::NoRoute)?;
     let route = generation.routes.plans.get(index).ok_or(Reason::NoRoute)?;
@@ -69,7 +69,12 @@ pub fn plan(
     Ok((index, Plan::Forward(forward)))
 }
 
-fn choose_split(asker: &mut Asker<'_>, route: &RoutePlan, split: &Split, head: &mut Head) -> Result<usize, Reason> {
+fn choose_split(
+    asker: &mut Asker<'_>,
+    route: &RoutePlan,
+    split: &Split,
+    head: &mut Box<Head>,
+) -> Result<usize, Reason> {
     let choice = match ask::splitter(asker, route, split, head)? {
         Some(choice) => choice,
         None => split.native.choose(head, asker.random()),
@@ -81,7 +86,7 @@ fn stick(
     asker: &mut Asker<'_>,
     route: &RoutePlan,
     index: usize,
-    head: &mut Head,
+    head: &mut Box<Head>,
     forward: &mut Forward,
 ) -> Result<(), Reason> {
     if let Some(stick) = ask::affinity(asker, route, head)? {

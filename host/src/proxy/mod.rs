@@ -9,9 +9,16 @@ mod exchange;
 pub mod headers;
 mod reply;
 
-use std::{future::Future, pin::Pin, rc::Rc, time::Instant};
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll},
+    time::Instant,
+};
 
-use http::{Request, Response};
+use http::{Request, Response, response};
 use hyper::body::Incoming;
 use witgate_core::request::{Head, Scheme};
 
@@ -22,57 +29,69 @@ pub use reply::raw_response;
 
 use crate::{
     reason::Reason,
-    upstream::{Fate, RequestBody},
+    upstream::{self, Fate, RequestBody},
     worker::{Worker, conn::Conn, deadlines::Deadline},
 };
 use ask::Asker;
 use decide::{Forward, Plan};
 use exchange::Exchange;
 
-/// A request about which everything is decided.
-enum Begun {
-    /// It was answered by the proxy.
-    Answered(Response<Body>),
-    /// It goes to an endpoint. On the heap, because every connection keeps room for what is here.
-    Forwarded(Pin<Box<dyn Future<Output = Response<Body>>>>),
+/// A request about which everything is decided: the future of its response. Small, because it is moved from hand to hand,
+/// and every connection keeps room for one.
+pub enum Begun {
+    /// It was answered by the proxy; none once the answer was taken.
+    Answered(Option<Box<Response<Body>>>),
+    /// It goes to an endpoint.
+    Forwarded(Pin<Box<dyn Future<Output = Answer>>>),
 }
 
-/// A request on its way.
+/// As hyper's server wants it.
+type Answer = Result<Response<Body>, Infallible>;
+
+impl Future for Begun {
+    type Output = Answer;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+        match self.get_mut() {
+            Self::Answered(response) => response.take().map_or(Poll::Pending, |response| Poll::Ready(Ok(*response))),
+            Self::Forwarded(response) => response.as_mut().poll(cx),
+        }
+    }
+}
+
+/// A request on its way. The head is on the heap, because plugins are lent it.
 struct Flight {
-    head: Head,
+    head: Box<Head>,
     body: RequestBody,
     fate: Fate,
     forward: Forward,
     exchange: Exchange,
 }
 
-/// Answers one request. Decides all that is to be decided at once, by one generation, and never looks again; what is left
-/// is to wait for an endpoint.
-pub fn handle(
-    worker: &Rc<Worker>,
-    conn: &Rc<Conn>,
-    request: Request<Incoming>,
-) -> impl Future<Output = Response<Body>> + use<> {
+/// Begins to answer one request. Decides all that is to be decided at once, by one generation, and never looks again; what
+/// is left is to wait for an endpoint.
+pub fn handle(worker: &Rc<Worker>, conn: &Rc<Conn>, request: Request<Incoming>) -> Begun {
     let mut exchange = Exchange::begin(worker, conn, request.version(), Instant::now());
-    let begun = match plan(worker, conn, &mut exchange, request) {
+    match plan(worker, conn, &mut exchange, request) {
         Ok(Planned::Forward { head, body, fate, forward, deadline }) => {
-            let flight = Flight { head, body, fate, forward, exchange };
-            Begun::Forwarded(Box::pin(self::forward(flight, deadline)))
+            let mut flight = Flight { head, body, fate, forward, exchange };
+            // A block, not a function: a function's future has room for its arguments twice.
+            Begun::Forwarded(Box::pin(async move {
+                let outcome = attempt::within(deadline.as_ref(), pin!(attempt::forward(&mut flight))).await;
+                Ok(concluded(outcome, flight.exchange, deadline))
+            }))
         }
-        Ok(Planned::Reply(response)) => Begun::Answered(answered(exchange, response)),
-        Err(reason) => Begun::Answered(refused(exchange, reason)),
-    };
-    async move {
-        match begun {
-            Begun::Answered(response) => response,
-            Begun::Forwarded(response) => response.await,
-        }
+        Ok(Planned::Reply(response)) => Begun::Answered(Some(Box::new(answered(exchange, response)))),
+        Err(reason) => Begun::Answered(Some(Box::new(refused(exchange, reason)))),
     }
 }
 
-async fn forward(mut flight: Flight, deadline: Option<Deadline>) -> Response<Body> {
-    let outcome = attempt::within(deadline.as_ref(), attempt::forward(&mut flight)).await;
-    let Flight { mut exchange, .. } = flight;
+/// The response to what came of a flight.
+fn concluded(
+    outcome: Result<(response::Parts, upstream::Incoming), Reason>,
+    mut exchange: Exchange,
+    deadline: Option<Deadline>,
+) -> Response<Body> {
     match outcome {
         Ok((mut head, incoming)) => {
             exchange.answered(head.status, &mut head.headers);
@@ -100,10 +119,9 @@ fn refused(exchange: Exchange, reason: Reason) -> Response<Body> {
 }
 
 /// What is to be done with a request.
-#[expect(clippy::large_enum_variant, reason = "handed over once, from one function to the next")]
 enum Planned {
     Reply(Response<Body>),
-    Forward { head: Head, body: RequestBody, fate: Fate, forward: Forward, deadline: Option<Deadline> },
+    Forward { head: Box<Head>, body: RequestBody, fate: Fate, forward: Forward, deadline: Option<Deadline> },
 }
 
 fn plan(
@@ -115,14 +133,14 @@ fn plan(
     let generation = Rc::clone(exchange.generation());
     let limits = generation.config.listeners.get(conn.listener).map(|l| &l.limits);
     let (parts, incoming) = request.into_parts();
-    let mut head = Head {
+    let mut head = Box::new(Head {
         method: parts.method,
         uri: parts.uri,
         version: parts.version,
         headers: parts.headers,
         client: conn.peer.ip(),
         scheme: Scheme::Http,
-    };
+    });
     let found = headers::Found::of(&head.headers);
     headers::check(&head, &found, conn)?;
     let length = found.length(&head.headers);

@@ -19,8 +19,8 @@ pub(crate) fn admit(engine: &Arc<Engine>, bytes: &[u8], settings: Settings) -> R
 }
 
 /// A live request's head.
-pub(crate) fn head(uri: &str) -> Head {
-    Head { uri: uri.parse().expect("a URI"), ..Head::default() }
+pub(crate) fn head(uri: &str) -> Box<Head> {
+    Box::new(Head { uri: uri.parse().expect("a URI"), ..Head::default() })
 }
 
 /// As many endpoints, all alike.

@@ -32,14 +32,14 @@ fn check<A: std::fmt::Debug + PartialEq>(
     on: &mut Instances,
     [module, component]: &[Arc<Plugin>; 2],
     requests: &[Head],
-    ask: impl Fn(&Plugin, &mut Instances, &mut Head) -> A,
+    ask: impl Fn(&Plugin, &mut Instances, &mut Box<Head>) -> A,
 ) -> Vec<A> {
     let (mut memory, mut answers) = (None, Vec::new());
     for round in 0..200 {
         answers.clear();
         for request in requests {
-            let answer = ask(module, on, &mut request.clone());
-            assert_eq!(answer, ask(component, on, &mut request.clone()), "{request:?}");
+            let answer = ask(module, on, &mut Box::new(request.clone()));
+            assert_eq!(answer, ask(component, on, &mut Box::new(request.clone())), "{request:?}");
             answers.push(answer);
         }
         let used = [module, component].map(|plugin| plugin.stats().memory());
@@ -52,7 +52,7 @@ fn check<A: std::fmt::Debug + PartialEq>(
 }
 
 fn request(uri: &str, headers: &[(&str, &str)]) -> Head {
-    let mut request = head(uri);
+    let mut request = *head(uri);
     for (name, value) in headers {
         let value = HeaderValue::from_str(value).expect("a value");
         request.headers.append(name.parse::<HeaderName>().expect("a name"), value);
@@ -124,7 +124,7 @@ fn keys_and_cookies_cross() {
     let config = r#"{"by": [{"header": "x-session"}],
         "cookie": {"name": "wg", "ttl": "1h", "path": "/shop", "secure": true, "same_site": "none"}}"#;
     let (mut on, plugins) = (Instances::new(), both("session", config));
-    let stick = |plugin: &Plugin, on: &mut Instances, request: &mut Head| {
+    let stick = |plugin: &Plugin, on: &mut Instances, request: &mut Box<Head>| {
         plugin.stick(on, request, Instant::now()).expect("an answer").expect("an opinion")
     };
     let keys: Vec<String> = check(&mut on, &plugins, &known, stick).into_iter().map(|stick| stick.key).collect();
