@@ -12,6 +12,7 @@ use witgate_core::rollout::Admission;
 use crate::bindings::{Columns, Offer};
 use crate::instances::{Caller, Guest, Instance, Instances, Scratch};
 use crate::plugin::Plugin;
+use crate::stats::Shard;
 use crate::{Failure, Question};
 
 /// What a question is asked with.
@@ -99,6 +100,12 @@ fn not_asked() -> Failure {
     Failure::Malformed("the plugin does not export this interface".to_owned())
 }
 
+/// Counts a question for which no call was made: no failure of the plugin's.
+fn no_call(counted: &Shard, question: Question, failure: Failure) -> Failure {
+    counted.failed(question, &failure);
+    failure
+}
+
 /// Lends the request to the instance for the time of a call; `None` is a question about no request.
 pub(crate) fn with_head<R>(
     on: &mut Instance,
@@ -179,7 +186,7 @@ impl Plugin {
         let slot = on.slot(self);
         on.trial(slot, false);
         let instance = on.take(slot);
-        self.count_failure(on.shard.0, question, &Failure::Malformed(reason.to_owned()), instance, now);
+        self.count_failure(on.counted(slot), question, &Failure::Malformed(reason.to_owned()), instance, now);
     }
 
     fn ask<R>(
@@ -191,20 +198,19 @@ impl Plugin {
         call: impl FnOnce(Subject<'_>, &mut Instance) -> Result<R, Failure>,
     ) -> Result<R, Failure> {
         let slot = on.slot(self);
-        let shard = on.shard.0;
         let begun = on.begun.take();
-        on.ended = None; // Where no call is made there is none to go on from.
+        on.ended = None;
         if on.trial(slot, false) {
             self.breaker.succeeded(now); // Its answer was not rejected until now.
         }
         if self.breaker.refuses(now) {
-            return Err(self.no_call(shard, question, Failure::Quarantined));
+            return Err(no_call(on.counted(slot), question, Failure::Quarantined));
         }
         // A worker without an instance leaves the circuit alone: the one trial is not to be spent on it.
         let ready = match self.settings.isolation {
             Isolation::Request => None,
             Isolation::Worker => match on.take(slot).or_else(|| self.spare(now)) {
-                None => return Err(self.no_call(shard, question, Failure::NoInstance)),
+                None => return Err(no_call(on.counted(slot), question, Failure::NoInstance)),
                 ready => ready,
             },
         };
@@ -213,7 +219,7 @@ impl Plugin {
             if let Some(instance) = ready {
                 on.put(slot, instance);
             }
-            return Err(self.no_call(shard, question, Failure::Quarantined));
+            return Err(no_call(on.counted(slot), question, Failure::Quarantined));
         }
         let begun = begun.unwrap_or_else(Instant::now);
         let mut caller = Caller { watched: self.watched(now), ..self.caller() };
@@ -224,7 +230,7 @@ impl Plugin {
             }
             None => match self.make_for_one_call() {
                 Ok(instance) => instance,
-                Err(failure) => return Err(self.count_failure(shard, question, &failure, None, now)),
+                Err(failure) => return Err(self.count_failure(on.counted(slot), question, &failure, None, now)),
             },
         };
         let result = {
@@ -233,7 +239,7 @@ impl Plugin {
         };
         let (ended, state) = (Instant::now(), instance.store.data());
         on.ended = Some(ended);
-        self.stats.called(shard, question, ended.saturating_duration_since(begun), state.limits.used());
+        on.counted(slot).called(question, ended.saturating_duration_since(begun), state.limits.used());
         // Making an instance for the one call has a budget of its own.
         let took = ended.saturating_duration_since(state.deadline.begun());
         match result.and_then(|answer| self.in_time(&state.deadline, took, now).map(|()| answer)) {
@@ -244,7 +250,7 @@ impl Plugin {
                 } // Otherwise dropped here: its slot and pages are warm for the next one on this very core.
                 Ok(answer)
             }
-            Err(failure) => Err(self.count_failure(shard, question, &failure, Some(instance), now)),
+            Err(failure) => Err(self.count_failure(on.counted(slot), question, &failure, Some(instance), now)),
         }
     }
 
@@ -254,22 +260,16 @@ impl Plugin {
         self.make(time, time).map(Box::new)
     }
 
-    /// Counts a question for which no call was made: no failure of the plugin's.
-    fn no_call(&self, shard: usize, question: Question, failure: Failure) -> Failure {
-        self.stats.failed(shard, question, &failure);
-        failure
-    }
-
     /// Counts a failure, tells the circuit, and has the instance replaced.
     fn count_failure(
         &self,
-        shard: usize,
+        counted: &Shard,
         question: Question,
         failure: &Failure,
         instance: Option<Box<Instance>>,
         now: Instant,
     ) -> Failure {
-        self.stats.failed(shard, question, failure);
+        counted.failed(question, failure);
         self.log.failure(question.name(), failure);
         if self.breaker.failed(now) {
             self.log.failure("quarantined", &"it failed too often; native answers stand in for it");

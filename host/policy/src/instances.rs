@@ -3,7 +3,6 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -20,6 +19,7 @@ use crate::engine::{Code, Engine};
 use crate::guest::{self, Deadline, Ended, State};
 use crate::log::Log;
 use crate::plugin::Plugin;
+use crate::stats::Shard;
 use crate::{Failure, engine};
 
 /// Bytes of one answer, or of one host call's arguments, that are copied out of an instance. The largest honest one is
@@ -167,8 +167,6 @@ fn failure(error: &wasmtime::Error, state: &State) -> Failure {
 pub struct Instances {
     kept: Vec<Kept>,
     pub(crate) scratch: Scratch,
-    pub(crate) shard: Shard,
-    /// When the call of the last question ended; none where it made none.
     pub(crate) ended: Option<Instant>,
     /// When the next one begins, where that is known.
     pub(crate) begun: Option<Instant>,
@@ -182,16 +180,8 @@ struct Kept {
     instance: Option<Box<Instance>>,
     /// Whether the last call was the circuit's trial, whose answer the host may still reject.
     trial: bool,
-}
-
-/// Which counters a worker writes.
-pub(crate) struct Shard(pub(crate) usize);
-
-impl Default for Shard {
-    fn default() -> Self {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        Self(NEXT.fetch_add(1, Ordering::Relaxed))
-    }
+    /// What it did here, and cost.
+    counted: Arc<Shard>,
 }
 
 impl std::fmt::Debug for Instances {
@@ -216,10 +206,15 @@ impl Instances {
         }
     }
 
-    /// Says that nothing but deciding lies between the last question and the next, which begins then where the last one's
-    /// call ended: a clock is read once less, which is a tenth of a short question.
-    pub fn go_on(&mut self) {
-        self.begun = self.ended;
+    /// Says that the next question begins `at` a time that a clock said just now: it is read once less, which is a tenth of
+    /// a short question.
+    pub fn begin_at(&mut self, at: Instant) {
+        self.begun = Some(at);
+    }
+
+    /// When the call of the last question ended; none where it made none.
+    pub fn ended(&self) -> Option<Instant> {
+        self.ended
     }
 
     /// Instances that are held now.
@@ -239,6 +234,7 @@ impl Instances {
             engine: Arc::clone(&plugin.engine),
             instance: None,
             trial: false,
+            counted: plugin.stats.shard(),
         });
         self.kept.len() - 1
     }
@@ -249,6 +245,11 @@ impl Instances {
 
     pub(crate) fn put(&mut self, slot: usize, instance: Box<Instance>) {
         self.kept[slot].instance = Some(instance);
+    }
+
+    /// The worker's counters of a plugin.
+    pub(crate) fn counted(&self, slot: usize) -> &Shard {
+        &self.kept[slot].counted
     }
 
     /// Sets whether a trial's answer waits for the host's verdict; returns whether one did.

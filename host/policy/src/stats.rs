@@ -1,13 +1,14 @@
-//! What a plugin did and what it cost, counted without a line of cache that two workers write. It must never lock.
+//! What a plugin did and what it cost: each worker counts in cells of its own, which are added up when somebody asks.
+//! Counting must never lock, nor lock a line of cache.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use Ordering::Relaxed;
 
 use crate::{Failure, Question};
 
-/// Shards of the counters. Workers beyond that share, which costs time and loses nothing.
-const SHARDS: usize = 16;
 /// Buckets to each doubling: an error of at most 12.5 % of a value.
 const STEPS: usize = 8;
 /// Doublings, from 1 ns: up to 2^34 ns = 17 s.
@@ -19,14 +20,13 @@ const KINDS: usize = Failure::KINDS.len();
 /// Counters of one plugin version.
 #[derive(Debug, Default)]
 pub struct Stats {
-    /// Made when a worker first asks, so that an idle plugin takes no room.
-    shards: [OnceLock<Box<Shard>>; SHARDS],
+    shards: Mutex<Vec<Arc<Shard>>>,
 }
 
-/// Two lines of cache, as neighbouring lines are fetched in pairs.
+/// What one worker counts: it alone writes here. Two lines of cache, as neighbouring lines are fetched in pairs.
 #[derive(Debug)]
 #[repr(align(128))]
-struct Shard {
+pub(crate) struct Shard {
     questions: [Counters; QUESTIONS],
     memory: AtomicU64,
 }
@@ -105,7 +105,7 @@ impl Stats {
             total: Duration::ZERO,
             latency: vec![0; BUCKETS].into_boxed_slice(),
         };
-        for shard in self.shards.iter().filter_map(OnceLock::get) {
+        for shard in self.all() {
             let counters = &shard.questions[question as usize];
             sum.total += Duration::from_nanos(counters.nanos.load(Relaxed));
             let each = |to: &mut [u64], from: &[AtomicU64]| {
@@ -120,30 +120,48 @@ impl Stats {
 
     /// Linear memory of the largest instance that is or was in use, in bytes.
     pub fn memory(&self) -> u64 {
-        self.shards.iter().filter_map(OnceLock::get).map(|s| s.memory.load(Relaxed)).max().unwrap_or(0)
+        self.all().iter().map(|shard| shard.memory.load(Relaxed)).max().unwrap_or(0)
     }
 
+    /// Counters for one more worker, which writes them while it keeps them: those of one that is gone, or new ones.
+    pub(crate) fn shard(&self) -> Arc<Shard> {
+        let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = shards.iter().find(|shard| Arc::strong_count(shard) == 1).map(Arc::clone);
+        free.inspect(|_| fence(Ordering::Acquire)) // After the last writes of whoever let go of it.
+            .unwrap_or_else(|| {
+                let new = Arc::new(Shard::default());
+                shards.push(Arc::clone(&new));
+                new
+            })
+    }
+
+    fn all(&self) -> Vec<Arc<Shard>> {
+        self.shards.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Shard {
     /// A call was made and took this long.
-    pub(crate) fn called(&self, shard: usize, question: Question, took: Duration, memory: usize) {
-        let shard = self.shard(shard);
+    pub(crate) fn called(&self, question: Question, took: Duration, memory: usize) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        let counters = &shard.questions[question as usize];
-        counters.latency[bucket(nanos)].fetch_add(1, Relaxed);
-        counters.nanos.fetch_add(nanos, Relaxed);
+        let counters = &self.questions[question as usize];
+        add(&counters.latency[bucket(nanos)], 1);
+        add(&counters.nanos, nanos);
         let memory = u64::try_from(memory).unwrap_or(u64::MAX);
-        if shard.memory.load(Relaxed) < memory {
-            shard.memory.store(memory, Relaxed);
+        if self.memory.load(Relaxed) < memory {
+            self.memory.store(memory, Relaxed);
         }
     }
 
     /// A question got no answer.
-    pub(crate) fn failed(&self, shard: usize, question: Question, failure: &Failure) {
-        self.shard(shard).questions[question as usize].failures[failure.kind()].fetch_add(1, Relaxed);
+    pub(crate) fn failed(&self, question: Question, failure: &Failure) {
+        add(&self.questions[question as usize].failures[failure.kind()], 1);
     }
+}
 
-    fn shard(&self, index: usize) -> &Shard {
-        self.shards[index % SHARDS].get_or_init(Box::default)
-    }
+/// Adds to a cell that only one thread writes: a plain load and store.
+fn add(cell: &AtomicU64, n: u64) {
+    cell.store(cell.load(Relaxed).wrapping_add(n), Relaxed);
 }
 
 /// Log-linear, as HdrHistogram: exact to [`STEPS`], then [`STEPS`] buckets to each doubling.
@@ -182,15 +200,29 @@ mod tests {
     #[test]
     fn quantiles_and_sums_are_over_all_shards() {
         let stats = Stats::default();
+        let shards: [_; 3] = std::array::from_fn(|_| stats.shard());
         for i in 1..=100 {
-            stats.called(i, Question::Router, Duration::from_micros(i as u64), 65536);
+            shards[i % 3].called(Question::Router, Duration::from_micros(i as u64), 65536);
         }
-        stats.failed(3, Question::Router, &Failure::Overrun);
+        shards[0].failed(Question::Router, &Failure::Overrun);
         let router = stats.question(Question::Router);
         assert_eq!((router.calls, router.all_fallbacks(), stats.memory()), (100, 1, 65536));
         let p50 = router.quantile(0.5).as_nanos();
         assert!((50_000..57_000).contains(&p50), "{p50}");
         assert_eq!(router.within(Duration::from_secs(1)), 100);
         assert_eq!(stats.question(Question::Pick).quantile(0.99), Duration::ZERO);
+    }
+
+    #[test]
+    fn who_comes_after_one_that_is_gone_counts_on() {
+        let stats = Stats::default();
+        let (first, second) = (stats.shard(), stats.shard());
+        first.called(Question::Router, Duration::ZERO, 0);
+        assert!(!Arc::ptr_eq(&first, &second));
+        drop(first);
+        let third = stats.shard();
+        assert!(!Arc::ptr_eq(&second, &third));
+        third.called(Question::Router, Duration::ZERO, 0);
+        assert_eq!((stats.question(Question::Router).calls, stats.all().len()), (2, 2));
     }
 }

@@ -20,10 +20,9 @@ use crate::{
 /// asked and answered.
 pub struct Asker<'a> {
     instances: &'a mut Instances,
+    /// The clock's last reading. What lies between that and the next question is a matter of nanoseconds.
     now: Instant,
     random: &'a dyn Fn() -> u64,
-    /// Whether a question was asked already: what lies between is a matter of nanoseconds.
-    going_on: bool,
     record: Option<&'a mut Vec<Asked>>,
 }
 
@@ -45,9 +44,9 @@ pub struct Asked {
 }
 
 impl<'a> Asker<'a> {
-    /// For a request whose head came at `now`.
+    /// Begins to ask `now`, when a clock was read.
     pub fn new(instances: &'a mut Instances, now: Instant, random: &'a dyn Fn() -> u64) -> Self {
-        Self { instances, now, random, going_on: false, record: None }
+        Self { instances, now, random, record: None }
     }
 
     /// The same, with a record.
@@ -55,7 +54,7 @@ impl<'a> Asker<'a> {
         Self { record: Some(record), ..self }
     }
 
-    /// When the request's head came.
+    /// The present time: as of the last question's end, or as it was at the begin.
     pub fn now(&self) -> Instant {
         self.now
     }
@@ -80,15 +79,14 @@ impl<'a> Asker<'a> {
             return if asked.on_error == OnError::Reject { Err(Reason::PluginFailure) } else { Ok(None) };
         };
         let began = self.record.is_some().then(Instant::now);
-        if std::mem::replace(&mut self.going_on, true) {
-            self.instances.go_on();
-        }
+        self.instances.begin_at(self.now);
         let outcome = call(plugin, self.instances, self.now).and_then(|raw| {
             accept(raw).map_err(|malformed| {
                 plugin.reject(self.instances, question, &malformed.0, self.now);
                 Failure::Malformed(malformed.0)
             })
         });
+        self.now = self.instances.ended().unwrap_or(self.now);
         if let (Some(record), Some(began)) = (self.record.as_deref_mut(), began) {
             record.push(Asked {
                 question,

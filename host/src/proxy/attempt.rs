@@ -3,7 +3,7 @@
 
 use std::{future::Future, pin::Pin, rc::Rc, sync::Arc, task::Poll, time::Instant};
 
-use http::response;
+use http::{Version, response};
 use smallvec::SmallVec;
 use witgate_core::{config::ScoreMode, endpoint::Endpoint, request::Head};
 
@@ -39,27 +39,29 @@ pub async fn within<T>(
 
 /// Sends a request to an endpoint and waits for the response's head.
 pub async fn forward(flight: &mut Flight) -> Result<(response::Parts, Incoming), Reason> {
-    let Flight { head, body, fate, forward, exchange } = flight;
+    let Flight { head, body, fate, forward, decided, exchange } = flight;
     let (worker, generation) = (Rc::clone(exchange.worker()), Rc::clone(exchange.generation()));
     let cluster = generation.clusters.get(forward.cluster).ok_or(Reason::NoHealthyEndpoint)?;
     let mut tried = SmallVec::<[u32; 4]>::new();
-    let mut index = {
+    // A stream of HTTP/2 is a task of its own, which had to wait for its turn.
+    let now = if head.version == Version::HTTP_2 { Instant::now() } else { *decided };
+    let (mut index, mut began) = {
         let mut instances = worker.instances.borrow_mut();
         let random = || worker.random();
-        let mut asker = Asker::new(&mut instances, exchange.began(), &random);
-        choose(cluster, forward, &mut asker, head)?
+        let mut asker = Asker::new(&mut instances, now, &random);
+        (choose(cluster, forward, &mut asker, head)?, asker.now())
     };
     headers::to_origin(head, cluster.endpoints.get(index));
     loop {
         let endpoint = cluster.endpoints.get(index).ok_or(Reason::NoHealthyEndpoint)?;
         tried.push(u32::try_from(index).unwrap_or(u32::MAX));
-        let began = Instant::now();
         exchange.trying(endpoint.begin());
         let (connection, reused) = match connection(&worker, cluster, endpoint).await {
             Ok(connection) => connection,
             Err(error) => {
                 worker.cells().connect_failed.up();
-                endpoint.record(Instant::now(), None, false);
+                began = Instant::now();
+                endpoint.record(began, None, false);
                 tracing::debug!(cluster = cluster.config.name, endpoint = endpoint.address(), %error, "connect failed");
                 index = again(&worker, cluster, forward, &tried).ok_or(Reason::ConnectFailure)?;
                 continue;
@@ -77,6 +79,7 @@ pub async fn forward(flight: &mut Flight) -> Result<(response::Parts, Incoming),
             // same endpoint, over another connection.
             Err(failed) if reused && failed.untouched && head.method.is_idempotent() => {
                 tried.pop();
+                began = Instant::now();
             }
             Err(failed) => return Err(classify(&failed.error, fate.get(), endpoint)),
         }

@@ -1,7 +1,10 @@
 //! One request's accounts: what was begun when its head came and must be settled exactly once when it ends, however it
 //! ends. Dropping an exchange settles it as aborted.
 
-use std::{rc::Rc, time::Instant};
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use witgate_core::endpoint::InFlight;
@@ -23,7 +26,8 @@ pub struct Exchange {
     /// The world of this request, and the route that matched, whose metrics it counts for.
     generation: Rc<Held>,
     route: Option<usize>,
-    began: Instant,
+    /// When its head was accepted; none where it was not.
+    began: Option<Instant>,
     version: Version,
     /// How many requests the connection has carried, this one included.
     nth: u64,
@@ -36,13 +40,13 @@ pub struct Exchange {
 
 impl Exchange {
     /// Opens the accounts of a request whose head has just come.
-    pub fn begin(worker: &Rc<Worker>, conn: &Rc<Conn>, version: Version, began: Instant) -> Self {
+    pub fn begin(worker: &Rc<Worker>, conn: &Rc<Conn>, version: Version) -> Self {
         Self {
             worker: Rc::clone(worker),
             conn: Rc::clone(conn),
             generation: worker.live.load(),
             route: None,
-            began,
+            began: None,
             version,
             nth: conn.begin(),
             status: None,
@@ -51,9 +55,9 @@ impl Exchange {
         }
     }
 
-    /// When the request's head came.
-    pub fn began(&self) -> Instant {
-        self.began
+    /// The head is a right one, and is looked at from `now` on.
+    pub fn accepted(&mut self, now: Instant) {
+        self.began = Some(now);
     }
 
     /// Charges the request to the route that matched.
@@ -128,7 +132,8 @@ impl Exchange {
         self.in_flight = None;
         let route = self.route.and_then(|route| self.generation.routes.plans.get(route));
         let metrics = route.map_or(&self.worker.telemetry.unrouted, |route| &route.metrics);
-        metrics.record(self.worker.id, self.status, now.saturating_duration_since(self.began));
+        let took = self.began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
+        metrics.record(self.worker.id, self.status, took);
         self.conn.end();
     }
 }

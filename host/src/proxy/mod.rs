@@ -18,9 +18,12 @@ use std::{
     time::Instant,
 };
 
-use http::{Request, Response, response};
+use http::{Request, Response, request, response};
 use hyper::body::Incoming;
-use witgate_core::request::{Head, Scheme};
+use witgate_core::{
+    config,
+    request::{Head, Scheme},
+};
 
 pub use attempt::choose;
 pub use body::Body;
@@ -65,16 +68,18 @@ struct Flight {
     body: RequestBody,
     fate: Fate,
     forward: Forward,
+    /// When that was decided.
+    decided: Instant,
     exchange: Exchange,
 }
 
 /// Begins to answer one request. Decides all that is to be decided at once, by one generation, and never looks again; what
 /// is left is to wait for an endpoint.
 pub fn handle(worker: &Rc<Worker>, conn: &Rc<Conn>, request: Request<Incoming>) -> Begun {
-    let mut exchange = Exchange::begin(worker, conn, request.version(), Instant::now());
+    let mut exchange = Exchange::begin(worker, conn, request.version());
     match plan(worker, conn, &mut exchange, request) {
-        Ok(Planned::Forward { head, body, fate, forward, deadline }) => {
-            let mut flight = Flight { head, body, fate, forward, exchange };
+        Ok(Planned::Forward { head, body, fate, forward, decided, deadline }) => {
+            let mut flight = Flight { head, body, fate, forward, decided, exchange };
             // A block, not a function: a function's future has room for its arguments twice.
             Begun::Forwarded(Box::pin(async move {
                 let outcome = attempt::within(deadline.as_ref(), pin!(attempt::forward(&mut flight))).await;
@@ -121,7 +126,14 @@ fn refused(exchange: Exchange, reason: Reason) -> Response<Body> {
 /// What is to be done with a request.
 enum Planned {
     Reply(Response<Body>),
-    Forward { head: Box<Head>, body: RequestBody, fate: Fate, forward: Forward, deadline: Option<Deadline> },
+    Forward {
+        head: Box<Head>,
+        body: RequestBody,
+        fate: Fate,
+        forward: Forward,
+        decided: Instant,
+        deadline: Option<Deadline>,
+    },
 }
 
 fn plan(
@@ -131,8 +143,38 @@ fn plan(
     request: Request<Incoming>,
 ) -> Result<Planned, Reason> {
     let generation = Rc::clone(exchange.generation());
-    let limits = generation.config.listeners.get(conn.listener).map(|l| &l.limits);
+    let listener = generation.config.listeners.get(conn.listener);
     let (parts, incoming) = request.into_parts();
+    let mut head = accept(worker, conn, listener, parts)?;
+    // Only now, so that one reading serves the request, the first question and, by way of its end, the next.
+    let now = Instant::now();
+    exchange.accepted(now);
+    let (route, plan, decided) = {
+        let mut instances = worker.instances.borrow_mut();
+        let random = || worker.random();
+        let mut asker = Asker::new(&mut instances, now, &random);
+        let (route, plan) = decide::plan(&generation, &mut asker, conn.listener, &mut head)?;
+        (route, plan, asker.now())
+    };
+    exchange.routed(route);
+    match plan {
+        Plan::Reply(response) => Ok(Planned::Reply(*response)),
+        Plan::Forward(forward) => {
+            let (body, fate) = RequestBody::new(incoming, listener.and_then(|listener| listener.limits.body));
+            let timeout = generation.routes.plans.get(route).and_then(|route| route.timeout);
+            let deadline = timeout.map(|t| worker.deadlines.keep(now + t, conn));
+            Ok(Planned::Forward { head, body, fate, forward, decided, deadline })
+        }
+    }
+}
+
+/// Checks a head against the protocol and the listener's limits, and makes it one that can be sent on.
+fn accept(
+    worker: &Worker,
+    conn: &Conn,
+    listener: Option<&config::Listener>,
+    parts: request::Parts,
+) -> Result<Box<Head>, Reason> {
     let mut head = Box::new(Head {
         method: parts.method,
         uri: parts.uri,
@@ -145,40 +187,22 @@ fn plan(
     headers::check(&head, &found, conn)?;
     let length = found.length(&head.headers);
     conn.head_accepted(length);
-    // The HTTP/1 parser has counted already.
-    if limits.is_some_and(|l| head.headers.len() > l.headers) {
-        return Err(Reason::HeaderTooLarge);
-    }
-    let body_limit = limits.and_then(|l| l.body);
-    // Before a byte of it is read.
-    if let (Some(length), Some(limit)) = (length, body_limit)
-        && length > limit
-    {
-        return Err(Reason::BodyTooLarge);
-    }
-    if conn.trusted
-        && let Some(listener) = generation.config.listeners.get(conn.listener)
-    {
-        head.client = headers::client_address(&head.headers, conn, &listener.trusted_proxies);
+    if let Some(listener) = listener {
+        // The HTTP/1 parser has counted already.
+        if head.headers.len() > listener.limits.headers {
+            return Err(Reason::HeaderTooLarge);
+        }
+        // Before a byte of it is read.
+        if listener.limits.body.is_some_and(|limit| length.is_some_and(|length| length > limit)) {
+            return Err(Reason::BodyTooLarge);
+        }
+        if conn.trusted {
+            head.client = headers::client_address(&head.headers, conn, &listener.trusted_proxies);
+        }
     }
     headers::remove_hop_by_hop(&mut head.headers, &found);
     headers::set_forwarded(&mut head, conn, || u128::from(worker.random()) << 64 | u128::from(worker.random()));
-    let (route, plan) = {
-        let mut instances = worker.instances.borrow_mut();
-        let random = || worker.random();
-        let mut asker = Asker::new(&mut instances, exchange.began(), &random);
-        decide::plan(&generation, &mut asker, conn.listener, &mut head)?
-    };
-    exchange.routed(route);
-    match plan {
-        Plan::Reply(response) => Ok(Planned::Reply(*response)),
-        Plan::Forward(forward) => {
-            let (body, fate) = RequestBody::new(incoming, body_limit);
-            let timeout = generation.routes.plans.get(route).and_then(|route| route.timeout);
-            let deadline = timeout.map(|t| worker.deadlines.keep(exchange.began() + t, conn));
-            Ok(Planned::Forward { head, body, fate, forward, deadline })
-        }
-    }
+    Ok(head)
 }
 
 /// Seconds since 1970, for what outlives the process: a sticky cookie's expiry.

@@ -228,32 +228,42 @@ fn five_failures_are_a_quarantine_that_costs_nothing() {
     assert_eq!((plugin.spares(), on.held()), (1, 0), "none of them took an instance");
 }
 
-/// Otherwise the next question would begin when an earlier request's did: it would be late before it was asked, and the
+/// Otherwise the next question would begin when an earlier request's ended: it would be late before it was asked, and the
 /// ticker would sleep through an endless loop.
 #[test]
-fn nothing_goes_on_from_a_question_that_made_no_call() {
+fn a_question_begins_when_it_is_said_to_and_no_call_leaves_no_end() {
     let engine = engine();
     let good = admit(&engine, &Fixture::every().build(), Settings::default()).expect("admitted");
     let bad = hostile(&engine, Question::Splitter, f::TRAP, Settings::default());
     let (mut on, now) = (Instances::new(), Instant::now());
     fail_until_quarantined(&bad, &mut on, now);
     let total = || good.stats().question(Question::Router).total;
-    ask(&good, &mut on, Question::Router, now).expect("an answer");
-    let (before, gap) = (total(), Instant::now());
-    until("a gap", || gap.elapsed() > Duration::from_millis(20));
+    // How long a question is said to take, and how long it took from here.
+    let timed = |on: &mut Instances| {
+        let (before, begun) = (total(), Instant::now());
+        ask(&good, on, Question::Router, now).expect("an answer");
+        (total() - before, begun, begun.elapsed())
+    };
+    timed(&mut on);
+    let ended = on.ended().expect("a call was made");
 
-    let refused = ask(&bad, &mut on, Question::Splitter, now);
-    assert_eq!(refused, Err(Failure::Quarantined));
-    let begun = Instant::now();
-    on.go_on();
-    ask(&good, &mut on, Question::Router, now).expect("an answer");
-    let (took, at_most) = (total() - before, begun.elapsed());
+    // Where nothing is said, a clock is read.
+    let (took, _, at_most) = timed(&mut on);
     assert!(took <= at_most, "{took:?} of {at_most:?}");
 
-    // And where a call was made, the next one begins where it ended.
-    on.go_on();
-    ask(&good, &mut on, Question::Router, now).expect("an answer");
-    assert!(total() - before >= took, "it is counted");
+    // What is said holds for one question.
+    on.begin_at(ended);
+    let (took, begun, _) = timed(&mut on);
+    assert!(took >= begun - ended, "{took:?} since {:?}", begun - ended);
+    let (took, _, at_most) = timed(&mut on);
+    assert!(took <= at_most, "{took:?} of {at_most:?}");
+
+    // Also where it made no call.
+    on.begin_at(ended);
+    assert_eq!(ask(&bad, &mut on, Question::Splitter, now), Err(Failure::Quarantined));
+    assert_eq!(on.ended(), None);
+    let (took, _, at_most) = timed(&mut on);
+    assert!(took <= at_most, "{took:?} of {at_most:?}");
 }
 
 #[test]
