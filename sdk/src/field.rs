@@ -29,58 +29,146 @@ pub enum Field {
     Query(String),
 }
 
-/// A field by borrowed name: what a lookup compares, so that `request.header("x")` allocates nothing.
+/// A field that was declared, with what it is found by.
+#[derive(Debug, Clone)]
+pub(crate) struct Declared {
+    key: Key,
+    field: Field,
+}
+
+/// What tells a field from all others but those with long names. Words are compared at once; what compares names in a
+/// component is a function that goes byte by byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Key {
+    kind: Kind,
+    len: usize,
+    /// The first eight bytes of the name, or all of them.
+    first: u64,
+    /// The last eight bytes.
+    last: u64,
+}
+
+/// Bytes of the longest name that a key holds whole.
+const KEY: usize = 16;
+
+/// A field by borrowed name, so that `request.header("x")` allocates nothing.
 #[derive(Clone, Copy)]
-pub(crate) enum Name<'a> {
+pub(crate) struct Name<'a> {
+    kind: Kind,
+    /// Empty where the kind is all there is.
+    text: &'a str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
     Method,
     Path,
     Host,
     Scheme,
     ClientAddress,
     QueryString,
-    Header(&'a str),
-    Cookie(&'a str),
-    Query(&'a str),
+    Header,
+    Cookie,
+    Query,
 }
 
 impl Field {
+    #[inline]
     pub(crate) fn name(&self) -> Name<'_> {
-        match self {
-            Field::Method => Name::Method,
-            Field::Path => Name::Path,
-            Field::Host => Name::Host,
-            Field::Scheme => Name::Scheme,
-            Field::ClientAddress => Name::ClientAddress,
-            Field::QueryString => Name::QueryString,
-            Field::Header(name) => Name::Header(name),
-            Field::Cookie(name) => Name::Cookie(name),
-            Field::Query(name) => Name::Query(name),
+        let (kind, text) = match self {
+            Field::Method => (Kind::Method, ""),
+            Field::Path => (Kind::Path, ""),
+            Field::Host => (Kind::Host, ""),
+            Field::Scheme => (Kind::Scheme, ""),
+            Field::ClientAddress => (Kind::ClientAddress, ""),
+            Field::QueryString => (Kind::QueryString, ""),
+            Field::Header(name) => (Kind::Header, &**name),
+            Field::Cookie(name) => (Kind::Cookie, &**name),
+            Field::Query(name) => (Kind::Query, &**name),
+        };
+        Name { kind, text }
+    }
+}
+
+impl<'a> Name<'a> {
+    pub(crate) const METHOD: Self = Name { kind: Kind::Method, text: "" };
+    pub(crate) const PATH: Self = Name { kind: Kind::Path, text: "" };
+    pub(crate) const HOST: Self = Name { kind: Kind::Host, text: "" };
+    pub(crate) const SCHEME: Self = Name { kind: Kind::Scheme, text: "" };
+    pub(crate) const CLIENT_ADDRESS: Self = Name { kind: Kind::ClientAddress, text: "" };
+    pub(crate) const QUERY_STRING: Self = Name { kind: Kind::QueryString, text: "" };
+
+    #[inline]
+    pub(crate) fn header(text: &'a str) -> Self {
+        Name { kind: Kind::Header, text }
+    }
+
+    #[inline]
+    pub(crate) fn cookie(text: &'a str) -> Self {
+        Name { kind: Kind::Cookie, text }
+    }
+
+    #[inline]
+    pub(crate) fn query(text: &'a str) -> Self {
+        Name { kind: Kind::Query, text }
+    }
+
+    /// Whether both ask for the same fact: names of headers are compared without regard to case, others exactly.
+    pub(crate) fn same(self, other: Name<'_>) -> bool {
+        let same_text = match self.kind {
+            Kind::Header => self.text.eq_ignore_ascii_case(other.text),
+            _ => self.text == other.text,
+        };
+        self.kind == other.kind && same_text
+    }
+
+    #[inline]
+    fn key(self) -> Key {
+        let bytes = self.text.as_bytes();
+        let (first, last) = match (bytes.first_chunk(), bytes.last_chunk()) {
+            (Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
+            _ => (bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)), 0),
+        };
+        Key { kind: self.kind, len: bytes.len(), first, last }
+    }
+
+    pub(crate) fn owned(self) -> Field {
+        match self.kind {
+            Kind::Method => Field::Method,
+            Kind::Path => Field::Path,
+            Kind::Host => Field::Host,
+            Kind::Scheme => Field::Scheme,
+            Kind::ClientAddress => Field::ClientAddress,
+            Kind::QueryString => Field::QueryString,
+            Kind::Header => Field::Header(self.text.to_owned()),
+            Kind::Cookie => Field::Cookie(self.text.to_owned()),
+            Kind::Query => Field::Query(self.text.to_owned()),
         }
     }
 }
 
-impl Name<'_> {
-    /// Whether both ask for the same fact: names of headers are compared without regard to case, others exactly.
-    pub(crate) fn same(self, other: Name<'_>) -> bool {
-        match (self, other) {
-            (Name::Header(a), Name::Header(b)) => a.eq_ignore_ascii_case(b),
-            (Name::Cookie(a), Name::Cookie(b)) | (Name::Query(a), Name::Query(b)) => a == b,
-            (a, b) => core::mem::discriminant(&a) == core::mem::discriminant(&b),
+impl Declared {
+    /// The place of a field of this name among those that were declared.
+    #[inline]
+    pub(crate) fn find(declared: &[Declared], name: Name<'_>) -> Option<usize> {
+        // Mostly it is asked for as it was declared.
+        let key = name.key();
+        match declared.iter().position(|known| known.key == key) {
+            Some(at) if key.len <= KEY => Some(at),
+            _ => Self::find_slowly(declared, name),
         }
     }
 
-    pub(crate) fn owned(self) -> Field {
-        match self {
-            Name::Method => Field::Method,
-            Name::Path => Field::Path,
-            Name::Host => Field::Host,
-            Name::Scheme => Field::Scheme,
-            Name::ClientAddress => Field::ClientAddress,
-            Name::QueryString => Field::QueryString,
-            Name::Header(name) => Field::Header(name.to_owned()),
-            Name::Cookie(name) => Field::Cookie(name.to_owned()),
-            Name::Query(name) => Field::Query(name.to_owned()),
-        }
+    #[cold]
+    #[inline(never)]
+    fn find_slowly(declared: &[Declared], name: Name<'_>) -> Option<usize> {
+        declared.iter().position(|known| known.field.name().same(name))
+    }
+}
+
+impl From<Field> for Declared {
+    fn from(field: Field) -> Self {
+        Declared { key: field.name().key(), field }
     }
 }
 

@@ -7,7 +7,7 @@ use core::time::Duration;
 use crate::affinity::Sticky;
 use crate::config;
 use crate::endpoints::Endpoints;
-use crate::field::{Field, Fields};
+use crate::field::{Declared, Field, Fields};
 use crate::offer::{KnownOffers, Offer};
 use crate::plugin::{Affinity, Plugin, Router, Scorer, Splitter};
 use crate::request::{Request, Value};
@@ -25,7 +25,7 @@ pub struct Instance<P>(RefCell<Option<Configured<P>>>);
 
 struct Configured<P> {
     plugin: P,
-    declared: Vec<Field>,
+    declared: Vec<Declared>,
     offers: KnownOffers,
 }
 
@@ -40,7 +40,8 @@ impl<P: Plugin> Instance<P> {
         let mut fields = Fields::default();
         let plugin = P::configure(config::parse(json)?, &mut fields)?;
         let declared = fields.into_vec();
-        *self.0.borrow_mut() = Some(Configured { plugin, declared: declared.clone(), offers: KnownOffers::default() });
+        let found = declared.iter().cloned().map(Declared::from).collect();
+        *self.0.borrow_mut() = Some(Configured { plugin, declared: found, offers: KnownOffers::default() });
         Ok(declared)
     }
 

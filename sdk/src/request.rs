@@ -2,7 +2,7 @@
 
 use core::cell::OnceCell;
 
-use crate::field::{Field, Name};
+use crate::field::{Declared, Field, Name};
 
 /// The value of a declared field: natively as a test gives it, in a component as it lies in memory.
 #[cfg(not(target_arch = "wasm32"))]
@@ -15,7 +15,7 @@ pub(crate) use crate::component::Value;
 /// Fields that the plugin declared are found among the values that crossed with the question and cost a few
 /// nanoseconds. Any other field is fetched from the host at its first read and kept for the rest of the question.
 pub struct Request<'a> {
-    declared: &'a [Field],
+    declared: &'a [Declared],
     values: &'a [Value],
     fetch: &'a dyn Fn(&Field) -> Option<String>,
     fetched: OnceCell<Box<Fetched>>,
@@ -29,72 +29,92 @@ struct Fetched {
 }
 
 impl<'a> Request<'a> {
-    pub(crate) fn new(declared: &'a [Field], values: &'a [Value], fetch: &'a dyn Fn(&Field) -> Option<String>) -> Self {
+    pub(crate) fn new(
+        declared: &'a [Declared],
+        values: &'a [Value],
+        fetch: &'a dyn Fn(&Field) -> Option<String>,
+    ) -> Self {
         Request { declared, values, fetch, fetched: OnceCell::new() }
     }
 
     /// The method, in upper case: `GET`.
+    #[inline]
     pub fn method(&self) -> &str {
-        self.find(Name::Method).unwrap_or_default()
+        self.find(Name::METHOD).unwrap_or_default()
     }
 
     /// The path without the query, as it came (not percent-decoded).
+    #[inline]
     pub fn path(&self) -> &str {
-        self.find(Name::Path).unwrap_or_default()
+        self.find(Name::PATH).unwrap_or_default()
     }
 
     /// The host the client asked for, in lower case and without a port; empty where the request names none.
+    #[inline]
     pub fn host(&self) -> &str {
-        self.find(Name::Host).unwrap_or_default()
+        self.find(Name::HOST).unwrap_or_default()
     }
 
     /// `http` or `https`.
+    #[inline]
     pub fn scheme(&self) -> &str {
-        self.find(Name::Scheme).unwrap_or_default()
+        self.find(Name::SCHEME).unwrap_or_default()
     }
 
     /// The client's IP address as text: `203.0.113.7`, `2001:db8::1`.
+    #[inline]
     pub fn client_address(&self) -> &str {
-        self.find(Name::ClientAddress).unwrap_or_default()
+        self.find(Name::CLIENT_ADDRESS).unwrap_or_default()
     }
 
     /// The query string without the `?`, as it came.
+    #[inline]
     pub fn query_string(&self) -> Option<&str> {
-        self.find(Name::QueryString)
+        self.find(Name::QUERY_STRING)
     }
 
     /// The first header of this name; case does not matter.
+    #[inline]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.find(Name::Header(name))
+        self.find(Name::header(name))
     }
 
     /// The first cookie of exactly this name.
+    #[inline]
     pub fn cookie(&self, name: &str) -> Option<&str> {
-        self.find(Name::Cookie(name))
+        self.find(Name::cookie(name))
     }
 
     /// The first query parameter of exactly this name, percent-decoded.
+    #[inline]
     pub fn query(&self, name: &str) -> Option<&str> {
-        self.find(Name::Query(name))
+        self.find(Name::query(name))
     }
 
     /// Any field, for instance one that the configuration names.
+    #[inline]
     pub fn field(&self, field: &Field) -> Option<&str> {
         self.find(field.name())
     }
 
     /// The first of these fields that the request has with a value that is not empty: the usual meaning of `by = […]`.
+    #[inline]
     pub fn first(&self, fields: &[Field]) -> Option<&str> {
         fields.iter().filter_map(|field| self.field(field)).find(|value| !value.is_empty())
     }
 
+    // Part of whoever asks, with what is declared: each function that is called costs a component some thirty instructions,
+    // for its stack and for its deadline.
+    #[inline(always)]
     fn find(&self, name: Name<'_>) -> Option<&str> {
-        match self.declared.iter().position(|field| field.name().same(name)) {
+        match Declared::find(self.declared, name) {
             Some(at) => self.values.get(at)?.as_deref(),
             None => self.fetch(name),
         }
     }
 
+    #[cold]
+    #[inline(never)]
     fn fetch(&self, name: Name<'_>) -> Option<&str> {
         let mut place = &self.fetched;
         while let Some(known) = place.get() {

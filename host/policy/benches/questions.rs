@@ -71,8 +71,14 @@ impl Bench {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/plugins");
         for (plugin_name, what, config) in [
             ("canary", "one field", "{}"),
+            ("canary", "one field, a cluster by name", r#"{"cluster":"canary","percent":10}"#),
             ("canary", "two fields", r#"{"force":{"header":"x-canary"}}"#),
             ("tenant", "one field", r#"{"rules":[{"header":"x-tenant","clusters":{"acme":"acme"}}]}"#),
+            (
+                "tenant",
+                "one field that is absent",
+                r#"{"rules":[{"header":"x-canary","equals":"1","cluster":"acme"}]}"#,
+            ),
             (
                 "tenant",
                 "two fields, sets a header",

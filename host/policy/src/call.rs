@@ -239,9 +239,11 @@ impl Plugin {
         };
         let (ended, state) = (Instant::now(), instance.store.data());
         on.ended = Some(ended);
-        on.counted(slot).called(question, ended.saturating_duration_since(begun), state.limits.used());
+        let lasted = ended.saturating_duration_since(begun);
+        on.counted(slot).called(question, lasted, state.limits.used());
         // Making an instance for the one call has a budget of its own.
-        let took = ended.saturating_duration_since(state.deadline.begun());
+        let own = state.deadline.begun();
+        let took = if own == begun { lasted } else { ended.saturating_duration_since(own) };
         match result.and_then(|answer| self.in_time(&state.deadline, took, now).map(|()| answer)) {
             Ok(answer) => {
                 on.trial(slot, admission == Admission::Trial);

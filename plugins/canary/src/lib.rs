@@ -24,6 +24,8 @@ pub struct Canary {
     config: Config,
     /// The hash of the salt, which every user's goes on from.
     salted: u64,
+    /// Which choice is the canary in the offer that was seen last, and that offer's id.
+    known: Option<(u64, Option<usize>)>,
 }
 
 /// Its configuration; the module says what each key means.
@@ -71,16 +73,13 @@ impl Plugin for Canary {
         config.force.cookie.iter().for_each(|name| _ = fields.cookie(name));
         // The zero byte keeps salt "a" with key "bc" apart from salt "ab" with key "c".
         let salted = fnv1a(fnv1a(0xcbf2_9ce4_8422_2325, config.salt.as_bytes()), &[0]);
-        Ok(Canary { config, salted })
+        Ok(Canary { config, salted, known: None })
     }
 }
 
 impl Splitter for Canary {
     fn split(&mut self, request: &Request<'_>, offer: &Offer<'_>) -> Option<usize> {
-        let canary = match &self.config.cluster {
-            Some(name) => offer.index_of(name)?,
-            None => offer.len().checked_sub(1)?,
-        };
+        let canary = self.choice(offer)?;
         let key = request.first(&self.config.by);
         let forced = self.forced(request);
         let user = match key {
@@ -97,6 +96,15 @@ impl Splitter for Canary {
 }
 
 impl Canary {
+    /// The choice that is the canary.
+    fn choice(&mut self, offer: &Offer<'_>) -> Option<usize> {
+        let Some(name) = &self.config.cluster else { return offer.len().checked_sub(1) };
+        match self.known {
+            Some((id, choice)) if id == offer.id() => choice,
+            _ => self.known.insert((offer.id(), offer.index_of(name))).1,
+        }
+    }
+
     fn forced(&self, request: &Request<'_>) -> Option<bool> {
         let Force { header, cookie } = &self.config.force;
         let header = header.as_ref().and_then(|name| switch(request.header(name)?));
@@ -136,6 +144,10 @@ fn place(hash: u64) -> f64 {
 
 /// The choice besides the canary at `place` when the others share [0, 1) by weight; none where nothing else has any.
 fn other_choice(weights: &[u32], canary: usize, place: f64) -> Option<usize> {
+    if let &[first, second] = weights {
+        let (other, weight) = if canary == 0 { (1, second) } else { (0, first) };
+        return (weight > 0).then_some(other);
+    }
     let others = || weights.iter().enumerate().filter(|&(choice, &weight)| choice != canary && weight > 0);
     let total: f64 = others().map(|(_, &weight)| f64::from(weight)).sum();
     let mut left = place * total;

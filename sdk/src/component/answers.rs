@@ -33,6 +33,11 @@ impl<A, const W: usize> Kept<A, W> {
 /// `router.decision`, with the lists as they have to lie in memory.
 pub(super) struct Routed {
     decision: Decision,
+    /// None where all of them are empty, as they mostly are.
+    lists: Option<Box<Lists>>,
+}
+
+struct Lists {
     set: Vec<[u32; 4]>,
     remove: Vec<[u32; 2]>,
     headers: Vec<[u32; 4]>,
@@ -43,15 +48,23 @@ pub(super) const ROUTED: usize = 10;
 impl Routed {
     pub(super) fn new(decision: Decision) -> Self {
         let headers = match &decision.action {
-            Action::Respond { headers, .. } => pairs(headers),
-            Action::Pass | Action::Cluster(_) | Action::Redirect { .. } => Vec::new(),
+            Action::Respond { headers, .. } => &headers[..],
+            Action::Pass | Action::Cluster(_) | Action::Redirect { .. } => &[],
         };
-        let remove = decision.remove_headers.iter().map(|name| text(name)).collect();
-        Routed { set: pairs(&decision.set_headers), remove, headers, decision }
+        let Decision { set_headers: set, remove_headers: remove, .. } = &decision;
+        let lists = (!set.is_empty() || !remove.is_empty() || !headers.is_empty()).then(|| {
+            let remove = remove.iter().map(|name| text(name)).collect();
+            Box::new(Lists { set: pairs(set), remove, headers: pairs(headers) })
+        });
+        Routed { decision, lists }
     }
 
     pub(super) fn write(&self, to: &mut [u32; ROUTED]) {
         let [action, payload @ ..] = to;
+        let [set, remove, headers] = match &self.lists {
+            Some(lists) => [list(&lists.set), list(&lists.remove), list(&lists.headers)],
+            None => [list::<u32>(&[]); 3],
+        };
         *action = match &self.decision.action {
             Action::Pass => 0,
             Action::Cluster(name) => {
@@ -60,7 +73,7 @@ impl Routed {
             }
             Action::Respond { status, body, .. } => {
                 payload[0] = u32::from(*status);
-                [payload[1], payload[2]] = list(&self.headers);
+                [payload[1], payload[2]] = headers;
                 [payload[3], payload[4]] = text(body);
                 2
             }
@@ -70,8 +83,8 @@ impl Routed {
                 3
             }
         };
-        [payload[5], payload[6]] = list(&self.set);
-        [payload[7], payload[8]] = list(&self.remove);
+        [payload[5], payload[6]] = set;
+        [payload[7], payload[8]] = remove;
     }
 }
 
