@@ -245,41 +245,38 @@ impl Guest {
 
     /// `list<option<string>>`: these fields of the request in question.
     fn values(&self, store: &mut Store<State>, fields: &[FieldName]) -> Result<List> {
-        const OPTION: usize = 12;
         let (list, len) = self.room(store, 4, fields.len(), OPTION)?;
         for (n, name) in fields.iter().enumerate() {
-            let mut option = [0; OPTION];
-            if let Some(text) = self.field(store, name)? {
-                option[0] = 1;
-                option[4..].copy_from_slice(&pair(text));
-            }
-            // The list is inside the memory, which never shrinks.
-            self.memory.data_mut(&mut *store)[list as usize + n * OPTION..][..OPTION].copy_from_slice(&option);
+            self.field(store, name, list as usize + n * OPTION)?;
         }
         Ok((list, len))
     }
 
-    /// Writes a field's value straight from the request; none where it has no such field.
-    fn field(&self, store: &mut Store<State>, name: &FieldName) -> Result<Option<List>> {
+    /// Writes a field's value straight from the request, and to `place`, which is inside the memory, where it is.
+    fn field(&self, store: &mut Store<State>, name: &FieldName, place: usize) -> Result<()> {
         let (memory, state) = self.memory.data_and_store_mut(&mut *store);
         let address; // Formatted in place, where `Head::field` would allocate.
         let text = match name {
             FieldName::ClientAddress => {
                 address = state.head.client_text();
-                Cow::Borrowed(&*address)
+                Some(Cow::Borrowed(&*address))
             }
-            name => match state.head.field(name) {
-                Some(text) => text,
-                None => return Ok(None),
-            },
+            name => state.head.field(name),
+        };
+        let Some(text) = text else {
+            memory[place..][..OPTION].copy_from_slice(&option(None));
+            return Ok(());
         };
         let len = u32::try_from(text.len())?;
         if let Some(at) = self.room.take(1, len) {
             memory[at as usize..][..text.len()].copy_from_slice(text.as_bytes());
-            return Ok(Some((at, len)));
+            memory[place..][..OPTION].copy_from_slice(&option(Some((at, len))));
+            return Ok(());
         }
         let text = text.into_owned(); // The guest is to be asked for a place, and the request lies in its store.
-        self.lower(store, 1, text.as_bytes()).map(Some)
+        let text = self.lower(store, 1, text.as_bytes())?;
+        self.memory.data_mut(store)[place..][..OPTION].copy_from_slice(&option(Some(text)));
+        Ok(())
     }
 
     /// A record of eight bytes and the columns, which is all that crosses.
@@ -331,6 +328,18 @@ impl Guest {
         fits(&self.memory, &*store, at, align, bytes)?;
         Ok((at, u32::try_from(len)?))
     }
+}
+
+/// Bytes of an `option<string>`.
+const OPTION: usize = 12;
+
+fn option(text: Option<List>) -> [u8; OPTION] {
+    let mut option = [0; OPTION];
+    if let Some(text) = text {
+        option[0] = 1;
+        option[4..].copy_from_slice(&pair(text));
+    }
+    option
 }
 
 fn asked<P>(function: &Option<Function<P>>) -> Result<&Function<P>> {

@@ -283,18 +283,21 @@ impl Ticker {
     }
 
     /// Sees to it that the epoch advances once a call of `budget` that began at `now` has used it up, and before. A call
-    /// that is late by more, because its thread had no core, asks again when it sees such a tick. One load for most calls.
-    pub(crate) fn cover(&self, now: Instant, budget: Duration) {
+    /// that is late by more, because its thread had no core, asks again when it sees such a tick. Returns until when calls
+    /// of this budget may begin without asking.
+    pub(crate) fn cover(&self, now: Instant, budget: Duration) -> Instant {
         let end = self.nanos(now).saturating_add(nanos(budget.saturating_add(RESTING_TICK + TICK * 2)));
-        if self.needed_until.load(Ordering::SeqCst) >= end {
-            return;
+        let mut until = self.needed_until.load(Ordering::SeqCst);
+        if until < end {
+            let longer = end.saturating_add(nanos(LINGER));
+            until = self.needed_until.fetch_max(longer, Ordering::SeqCst).max(longer);
+            // The ticker sets `asleep` before it looks at `needed_until` for the last time; this is the other order. One
+            // of the two sees the other (Dekker), so that an armed deadline never meets a sleeping ticker.
+            if self.asleep.load(Ordering::SeqCst) {
+                self.wake();
+            }
         }
-        self.needed_until.fetch_max(end.saturating_add(nanos(LINGER)), Ordering::SeqCst);
-        // The ticker sets `asleep` before it looks at `needed_until` for the last time; this is the other order. One
-        // of the two sees the other (Dekker), so that an armed deadline never meets a sleeping ticker.
-        if self.asleep.load(Ordering::SeqCst) {
-            self.wake();
-        }
+        now.checked_add(Duration::from_nanos(until - end)).unwrap_or(now)
     }
 
     fn run(&self, engine: &EngineWeak) {

@@ -29,6 +29,8 @@ pub(crate) struct State {
     pub(crate) offering: bool,
     pub(crate) limits: Limits,
     pub(crate) deadline: Deadline,
+    /// Until when calls of this budget may begin without asking the ticker.
+    pub(crate) covered: (Duration, Instant),
     log: Arc<Log>,
     random: u64,
     wasi: Option<Box<Wasi>>,
@@ -36,13 +38,15 @@ pub(crate) struct State {
 
 impl State {
     pub(crate) fn new(log: &Arc<Log>, memory: u64, seed: u64) -> Self {
+        let now = Instant::now();
         Self {
             head: Box::default(),
             about_request: false,
             clusters: None,
             offering: false,
             limits: Limits::new(memory),
-            deadline: Deadline::new(Instant::now(), Duration::MAX, false),
+            deadline: Deadline::new(now, Duration::MAX, false),
+            covered: (Duration::MAX, now),
             log: Arc::clone(log),
             random: seed,
             wasi: None,

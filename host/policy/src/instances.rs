@@ -120,8 +120,10 @@ impl Caller<'_> {
     }
 
     fn arm(&self, store: &mut Store<State>, now: Instant) {
-        self.engine.ticker.cover(now, self.budget);
         let state = store.data_mut();
+        if state.covered.0 != self.budget || state.covered.1 < now {
+            state.covered = (self.budget, self.engine.ticker.cover(now, self.budget));
+        }
         state.limits.refused = false;
         state.deadline = Deadline::new(now, self.budget, self.watched);
         store.set_epoch_deadline(1); // The next tick, at which the deadline is looked at.

@@ -37,8 +37,11 @@ pub async fn within<T>(
     .await
 }
 
+/// The response's head, its body, and when the head came.
+pub type Outcome = Result<(response::Parts, Incoming, Instant), Reason>;
+
 /// Sends a request to an endpoint and waits for the response's head.
-pub async fn forward(flight: &mut Flight) -> Result<(response::Parts, Incoming), Reason> {
+pub async fn forward(flight: &mut Flight) -> Outcome {
     let Flight { head, body, fate, forward, decided, exchange } = flight;
     let (worker, generation) = (Rc::clone(exchange.worker()), Rc::clone(exchange.generation()));
     let cluster = generation.clusters.get(forward.cluster).ok_or(Reason::NoHealthyEndpoint)?;
@@ -73,7 +76,7 @@ pub async fn forward(flight: &mut Flight) -> Result<(response::Parts, Incoming),
                 let ok = !parts.status.is_server_error();
                 endpoint.record(now, Some(now.saturating_duration_since(began)), ok);
                 finish(&mut parts, &generation, forward, endpoint);
-                return Ok((parts, incoming));
+                return Ok((parts, incoming, now));
             }
             // The endpoint closed a kept connection while the request was on its way (RFC 9112 §9.3.1): it goes to the
             // same endpoint, over another connection.

@@ -38,10 +38,10 @@ impl Body {
         Self::Full((!bytes.is_empty()).then_some(bytes))
     }
 
-    /// An endpoint's body, with what happens at its end. A short one mostly came with its head, and has ended.
-    pub fn upstream(mut incoming: Incoming, mut exchange: Exchange, deadline: Option<Deadline>) -> Self {
+    /// An endpoint's body, with what happens at its end. A short one mostly came with its head, `now`, and has ended.
+    pub fn upstream(mut incoming: Incoming, mut exchange: Exchange, deadline: Option<Deadline>, now: Instant) -> Self {
         if let Some(whole) = incoming.read_whole() {
-            complete(&mut exchange, incoming);
+            exchange.complete(now, incoming.into_idle(now));
             return Self::full(whole);
         }
         Self::Upstream(Box::new(Upstream { incoming: Some(incoming), exchange, deadline }))
@@ -103,9 +103,8 @@ impl Upstream {
 
     fn end(&mut self) {
         self.deadline = None;
-        if let Some(incoming) = self.incoming.take() {
-            complete(&mut self.exchange, incoming);
-        }
+        let now = Instant::now();
+        self.exchange.complete(now, self.incoming.take().and_then(|incoming| incoming.into_idle(now)));
     }
 
     fn cut_short(&mut self) {
@@ -113,10 +112,4 @@ impl Upstream {
         self.incoming = None;
         self.exchange.cut_short();
     }
-}
-
-/// Settles an exchange whose response was read to its end.
-fn complete(exchange: &mut Exchange, incoming: Incoming) {
-    let now = Instant::now();
-    exchange.complete(now, incoming.into_idle(now));
 }

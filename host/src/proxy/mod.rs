@@ -18,7 +18,7 @@ use std::{
     time::Instant,
 };
 
-use http::{Request, Response, request, response};
+use http::{Request, Response, request};
 use hyper::body::Incoming;
 use witgate_core::{
     config,
@@ -32,7 +32,7 @@ pub use reply::raw_response;
 
 use crate::{
     reason::Reason,
-    upstream::{self, Fate, RequestBody},
+    upstream::{Fate, RequestBody},
     worker::{Worker, conn::Conn, deadlines::Deadline},
 };
 use ask::Asker;
@@ -92,15 +92,11 @@ pub fn handle(worker: &Rc<Worker>, conn: &Rc<Conn>, request: Request<Incoming>) 
 }
 
 /// The response to what came of a flight.
-fn concluded(
-    outcome: Result<(response::Parts, upstream::Incoming), Reason>,
-    mut exchange: Exchange,
-    deadline: Option<Deadline>,
-) -> Response<Body> {
+fn concluded(outcome: attempt::Outcome, mut exchange: Exchange, deadline: Option<Deadline>) -> Response<Body> {
     match outcome {
-        Ok((mut head, incoming)) => {
+        Ok((mut head, incoming, now)) => {
             exchange.answered(head.status, &mut head.headers);
-            Response::from_parts(head, Body::upstream(incoming, exchange, deadline))
+            Response::from_parts(head, Body::upstream(incoming, exchange, deadline, now))
         }
         Err(reason) => {
             if reason == Reason::Timeout {
