@@ -47,6 +47,11 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let outcome = match (command.as_str(), rest) {
+        // Of `witgate demo` it is witgate that tells.
+        (of, rest) if of != "demo" && rest.iter().any(|word| word == "-h" || word == "--help") => {
+            println!("{USAGE}");
+            Ok(())
+        }
         ("setup", []) => setup::all(),
         ("plugins", rest) => plugins::options(rest).and_then(|options| plugins::command(&options)),
         ("demo", rest) => demo::command(rest),

@@ -37,7 +37,16 @@ pub(super) fn command(arguments: Arguments) -> Outcome {
         let (file, line, key) = (&warning.file, warning.line, &warning.key);
         tracing::warn!(file, line, key, "{}", warning.message);
     }
-    raise_file_limit();
+    let files = raise_file_limit();
+    let connections: usize = parsed.config.listeners.iter().map(|listener| listener.limits.connections).sum();
+    if files.is_some_and(|files| files < connections as u64) {
+        tracing::warn!(
+            connections,
+            files,
+            "the listeners' limits allow more connections than the process may open files: those beyond wait until others \
+             end; raise `ulimit -n` (LimitNOFILE of a systemd unit) or lower limits.connections"
+        );
+    }
     let proxy = signals::start(parsed.config)?;
     // What was said of the start is in the log before anybody is told that it has ended.
     logging::finish();
@@ -53,9 +62,12 @@ pub(super) fn command(arguments: Arguments) -> Outcome {
 }
 
 /// Each connection is a file descriptor, and the soft limit is often 1,024 for the sake of programs that use `select`.
-fn raise_file_limit() {
+/// Returns what holds now; none is no limit.
+fn raise_file_limit() -> Option<u64> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_err() {
         tracing::warn!(?current, ?maximum, "the limit on open files cannot be raised");
+        return current;
     }
+    maximum
 }

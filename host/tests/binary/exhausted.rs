@@ -38,3 +38,18 @@ fn probes_are_answered_without_a_file_descriptor_to_be_had() {
     assert_eq!(serving.status(), 200);
     serving.end();
 }
+
+#[test]
+fn more_connections_than_files_are_said_at_the_start() {
+    let origin = Origin::named("origin");
+    let room = Room::proxying(&origin, "");
+    let config = fs::read_to_string(room.config()).expect("a configuration");
+    for (connections, warned) in [(200, false), (300, true)] {
+        let limits = format!("name = \"web\"\nlimits = {{ connections = {connections} }}");
+        room.configure(&config.replace("name = \"web\"", &limits));
+        let serving = room.start_with_files(256);
+        let said = serving.log().contains("allow more connections than the process may open files");
+        assert_eq!(said, warned, "{connections}: {}", serving.log());
+        serving.end();
+    }
+}

@@ -118,14 +118,30 @@ impl Room {
 
     /// Starts `witgate run` and returns at once. What it writes to stderr ends up in [`Room::log`].
     pub fn spawn(&self) -> Child {
-        let log = File::options().create(true).append(true).open(self.path("stderr.log")).expect("a file for stderr");
-        self.spawn_to(Stdio::piped(), log.into())
+        self.spawn_to(Stdio::piped(), self.log_file().into())
+    }
+
+    fn log_file(&self) -> File {
+        File::options().create(true).append(true).open(self.path("stderr.log")).expect("a file for stderr")
     }
 
     /// Starts `witgate run` with these for its output and returns at once.
     pub fn spawn_to(&self, stdout: Stdio, stderr: Stdio) -> Child {
         let mut command = self.command(&["run", "-c"]);
         command.arg(self.config()).stdout(stdout).stderr(stderr).spawn().expect("the binary starts")
+    }
+
+    /// Starts `witgate run` where no more than so many files may be open, and waits until it serves.
+    pub fn start_with_files(&self, files: u32) -> Serving {
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &files.to_string(), env!("CARGO_BIN_EXE_witgate")]);
+        command
+            .args(["run", "-c"])
+            .arg(self.config())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(self.log_file());
+        self.serving(command.spawn().expect("a shell"))
     }
 
     /// Starts `witgate run` and waits until it serves.
