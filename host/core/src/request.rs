@@ -80,8 +80,7 @@ impl Head {
 
     /// [`host`](Self::host) in lower case; borrowed where it came so.
     pub fn host_lower(&self) -> Cow<'_, str> {
-        let host = self.host();
-        if is_lower(host.as_bytes()) { Cow::Borrowed(host) } else { Cow::Owned(host.to_ascii_lowercase()) }
+        lower(self.host())
     }
 
     /// The path without the query, as it came.
@@ -212,10 +211,15 @@ impl Deref for AddressText {
 /// `host:port` or `[v6]:port` without the port.
 fn without_port(authority: &str) -> &str {
     let end = match authority.strip_prefix('[') {
-        Some(inner) => inner.find(']').map(|i| i + 2),
-        None => authority.find(':'),
+        Some(inner) => memchr(b']', inner.as_bytes()).map(|i| i + 2),
+        None => memchr(b':', authority.as_bytes()),
     };
     &authority[..end.unwrap_or(authority.len())]
+}
+
+/// In lower case; borrowed where it is.
+pub(crate) fn lower(host: &str) -> Cow<'_, str> {
+    if is_lower(host.as_bytes()) { Cow::Borrowed(host) } else { Cow::Owned(host.to_ascii_lowercase()) }
 }
 
 /// Whether no letter is in upper case. Without a branch for each byte, so that it is done for many at once.

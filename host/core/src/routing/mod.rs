@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     config::{self, Config, HostPattern, PathMatch, ValueMatch},
-    request::Head,
+    request::{Head, lower},
 };
 
 /// A host longer than this matches only routes without a host: no name in the DNS is longer (RFC 1035 section 2.3.4).
@@ -98,10 +98,14 @@ impl RouteTable {
         let hosts = self.listeners.get(listener)?;
         let first =
             |paths: &Paths| paths.first(head.path(), |route| self.hold(route, head)).map(|route| route as usize);
-        if (hosts.exact.is_empty() && hosts.suffix.is_empty()) || head.host().len() > MAX_HOST {
+        if hosts.exact.is_empty() && hosts.suffix.is_empty() {
             return first(&hosts.any);
         }
-        let host = head.host_lower();
+        let host = head.host();
+        if host.len() > MAX_HOST {
+            return first(&hosts.any);
+        }
+        let host = lower(host);
         let exact = hosts.exact.get(&*host).and_then(first);
         exact.or_else(|| hosts.suffixes(&host).find_map(first)).or_else(|| first(&hosts.any))
     }
