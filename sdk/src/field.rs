@@ -246,3 +246,36 @@ impl Fields {
         self.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Names as long as the words that they are compared by, one less, one more, and alike but for one byte.
+    #[test]
+    fn what_was_declared_is_found_and_nothing_else() {
+        let lengths = [0, 1, 7, 8, 9, 15, 16, 17, 40];
+        let mut names: Vec<String> = lengths.map(|len| "abcdefgh".repeat(5)[..len].to_owned()).into();
+        names.extend(lengths.iter().flat_map(|&len| {
+            (0..len).map(move |at| {
+                let mut other = "abcdefgh".repeat(5)[..len].to_owned();
+                other.replace_range(at..=at, "x");
+                other
+            })
+        }));
+        let kinds = [Field::Header, Field::Cookie, Field::Query];
+        let fields: Vec<Field> = kinds.iter().flat_map(|kind| names.iter().cloned().map(kind)).collect();
+        let declared: Vec<Declared> = fields.iter().cloned().map(Declared::from).collect();
+        for (at, field) in fields.iter().enumerate() {
+            assert_eq!(Declared::find(&declared, field.name()), Some(at), "{field:?}");
+        }
+        for len in lengths.into_iter().filter(|&len| len > 0) {
+            let shout = "ABCDEFGH".repeat(5)[..len].to_owned();
+            let header = Field::Header(shout.to_ascii_lowercase());
+            let at = fields.iter().position(|field| *field == header);
+            assert_eq!(Declared::find(&declared, Name::header(&shout)), at, "case does not matter: {shout}");
+            assert_eq!(Declared::find(&declared, Name::cookie(&shout)), None, "it does here: {shout}");
+        }
+        assert_eq!(Declared::find(&declared, Name::PATH), None);
+    }
+}

@@ -46,9 +46,10 @@ fn main() -> ExitCode {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
+    let asks = |word: &String| word == "-h" || word == "--help";
     let outcome = match (command.as_str(), rest) {
         // Of `witgate demo` it is witgate that tells.
-        (of, rest) if of != "demo" && rest.iter().any(|word| word == "-h" || word == "--help") => {
+        (of, rest) if of == "help" || asks(command) || of != "demo" && rest.iter().any(asks) => {
             println!("{USAGE}");
             Ok(())
         }
@@ -60,10 +61,6 @@ fn main() -> ExitCode {
         ("instructions", rest) => instructions::options(rest).and_then(|options| instructions::command(&options)),
         ("layering", []) => layering::command(),
         ("deny", []) => deny::command(),
-        ("help" | "-h" | "--help", _) => {
-            println!("{USAGE}");
-            Ok(())
-        }
         _ => Err(run::Failed::usage(format!("unknown command: {}", arguments.join(" ")))),
     };
     match outcome {

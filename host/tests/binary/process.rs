@@ -92,7 +92,11 @@ impl Room {
 
     /// The binary with arguments, in a working directory without a configuration, and with no environment that matters.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_witgate"));
+        self.command_of(env!("CARGO_BIN_EXE_witgate"), arguments)
+    }
+
+    fn command_of(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         let elsewhere = self.path("elsewhere");
         fs::create_dir_all(&elsewhere).expect("a working directory");
         command.args(arguments).current_dir(elsewhere).stdin(Stdio::null());
@@ -127,21 +131,18 @@ impl Room {
 
     /// Starts `witgate run` with these for its output and returns at once.
     pub fn spawn_to(&self, stdout: Stdio, stderr: Stdio) -> Child {
-        let mut command = self.command(&["run", "-c"]);
+        self.run(self.command(&["run", "-c"]), stdout, stderr)
+    }
+
+    fn run(&self, mut command: Command, stdout: Stdio, stderr: Stdio) -> Child {
         command.arg(self.config()).stdout(stdout).stderr(stderr).spawn().expect("the binary starts")
     }
 
     /// Starts `witgate run` where no more than so many files may be open, and waits until it serves.
     pub fn start_with_files(&self, files: u32) -> Serving {
-        let mut command = Command::new("sh");
-        command.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &files.to_string(), env!("CARGO_BIN_EXE_witgate")]);
-        command
-            .args(["run", "-c"])
-            .arg(self.config())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(self.log_file());
-        self.serving(command.spawn().expect("a shell"))
+        let limited =
+            ["-c", "ulimit -n \"$0\" && exec \"$@\"", &files.to_string(), env!("CARGO_BIN_EXE_witgate"), "run", "-c"];
+        self.serving(self.run(self.command_of("sh", &limited), Stdio::piped(), self.log_file().into()))
     }
 
     /// Starts `witgate run` and waits until it serves.

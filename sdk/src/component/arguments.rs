@@ -49,30 +49,19 @@ impl<T> Piece<T> {
         unsafe { slice::from_raw_parts(self.at, self.len) }
     }
 
-    #[inline(always)]
     fn is_allocated(&self) -> bool {
         self.len > 0 && self.at.addr().wrapping_sub(HERE.0.get().addr()) >= ROOM
     }
 
     /// # Safety
     /// As [`Piece::as_slice`]; nothing refers to it any more.
-    #[inline(always)]
     unsafe fn free(&self) {
         if self.is_allocated() {
             // SAFETY: `cabi_realloc` or `from_iter` made it with the global allocator for exactly this many values, which have
             // a layout as they lie in memory.
-            unsafe { give_back(self.at.cast(), Layout::array::<T>(self.len).unwrap_unchecked()) };
+            unsafe { dealloc(self.at.cast(), Layout::array::<T>(self.len).unwrap_unchecked()) };
         }
     }
-}
-
-/// # Safety
-/// As [`dealloc`].
-#[cold]
-#[inline(never)]
-unsafe fn give_back(at: *mut u8, layout: Layout) {
-    // SAFETY: by the caller's promise.
-    unsafe { dealloc(at, layout) };
 }
 
 /// A declared field's value: `option<string>` as it lies in memory.
