@@ -40,11 +40,12 @@ pub(crate) struct Declared {
 /// component is a function that goes byte by byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Key {
-    kind: Kind,
-    len: usize,
-    /// The first eight bytes of the name, or all of them.
+    /// The kind in the lowest byte, and the length of the name. Whole words: a component that writes a byte and reads the
+    /// word around it waits for its memory.
+    kind_and_len: u64,
+    /// The first eight bytes of the name, or four; of three at most, all of them.
     first: u64,
-    /// The last eight bytes.
+    /// As many of the last.
     last: u64,
 }
 
@@ -54,13 +55,13 @@ const KEY: usize = 16;
 /// A field by borrowed name, so that `request.header("x")` allocates nothing.
 #[derive(Clone, Copy)]
 pub(crate) struct Name<'a> {
-    kind: Kind,
+    pub(crate) kind: Kind,
     /// Empty where the kind is all there is.
-    text: &'a str,
+    pub(crate) text: &'a str,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(crate) enum Kind {
     Method,
     Path,
     Host,
@@ -125,11 +126,20 @@ impl<'a> Name<'a> {
     #[inline]
     fn key(self) -> Key {
         let bytes = self.text.as_bytes();
-        let (first, last) = match (bytes.first_chunk(), bytes.last_chunk()) {
-            (Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
-            _ => (bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)), 0),
+        // Without a loop, at each turn of which a component looks at its deadline.
+        let (first, last) = if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+            (u64::from_le_bytes(*first), u64::from_le_bytes(*last))
+        } else if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+            (u32::from_le_bytes(*first).into(), u32::from_le_bytes(*last).into())
+        } else {
+            match *bytes {
+                [a, b, c] => (u32::from_le_bytes([a, b, c, 0]).into(), 0),
+                [a, b] => (u32::from_le_bytes([a, b, 0, 0]).into(), 0),
+                [a] => (a.into(), 0),
+                _ => (0, 0),
+            }
         };
-        Key { kind: self.kind, len: bytes.len(), first, last }
+        Key { kind_and_len: (bytes.len() as u64) << 8 | self.kind as u64, first, last }
     }
 
     pub(crate) fn owned(self) -> Field {
@@ -154,15 +164,20 @@ impl Declared {
         // Mostly it is asked for as it was declared.
         let key = name.key();
         match declared.iter().position(|known| known.key == key) {
-            Some(at) if key.len <= KEY => Some(at),
-            _ => Self::find_slowly(declared, name),
+            Some(at) if name.text.len() <= KEY => Some(at),
+            _ => Self::find_slowly(declared, name.kind, name.text),
         }
     }
 
+    // The parts of the name, which are passed in registers.
     #[cold]
     #[inline(never)]
-    fn find_slowly(declared: &[Declared], name: Name<'_>) -> Option<usize> {
-        declared.iter().position(|known| known.field.name().same(name))
+    fn find_slowly(declared: &[Declared], kind: Kind, text: &str) -> Option<usize> {
+        declared.iter().position(|known| known.field.name().same(Name { kind, text }))
+    }
+
+    pub(crate) fn name(&self) -> Name<'_> {
+        self.field.name()
     }
 }
 
@@ -180,15 +195,32 @@ impl From<Field> for Declared {
 #[derive(Debug, Default)]
 pub struct Fields(Vec<Field>);
 
+/// A declared field, by its place among the declared ones: [`Request::get`](crate::Request::get) reads it there, where
+/// [`Request::header`](crate::Request::header) and the like look for the name first (some 10 ns).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Handle(pub(crate) usize);
+
 impl Fields {
     /// How many fields a manifest may name.
     pub const MAX: usize = 32;
 
+    /// Declares any field, and answers with what it is read by.
+    pub fn handle(&mut self, field: Field) -> Handle {
+        let known = self.0.iter().position(|known| known.name().same(field.name()));
+        Handle(known.unwrap_or_else(|| {
+            self.0.push(field);
+            self.0.len() - 1
+        }))
+    }
+
+    /// Declares several fields, and answers with what they are read by.
+    pub fn handles<'f>(&mut self, fields: impl IntoIterator<Item = &'f Field>) -> Vec<Handle> {
+        fields.into_iter().map(|field| self.handle(field.clone())).collect()
+    }
+
     /// Declares any field, for instance one that the configuration names.
     pub fn declare(&mut self, field: Field) -> &mut Self {
-        if self.0.len() < Self::MAX && !self.0.iter().any(|known| known.name().same(field.name())) {
-            self.0.push(field);
-        }
+        self.handle(field);
         self
     }
 
@@ -242,8 +274,12 @@ impl Fields {
         self.declare(Field::QueryString)
     }
 
-    pub(crate) fn into_vec(self) -> Vec<Field> {
-        self.0
+    /// All that were declared, and those of them that the manifest names.
+    pub(crate) fn into_parts(self) -> (Vec<Declared>, Vec<Field>) {
+        let declared = self.0.iter().cloned().map(Declared::from).collect();
+        let mut manifest = self.0;
+        manifest.truncate(Self::MAX);
+        (declared, manifest)
     }
 }
 
@@ -254,7 +290,7 @@ mod tests {
     /// Names as long as the words that they are compared by, one less, one more, and alike but for one byte.
     #[test]
     fn what_was_declared_is_found_and_nothing_else() {
-        let lengths = [0, 1, 7, 8, 9, 15, 16, 17, 40];
+        let lengths = [0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 40];
         let mut names: Vec<String> = lengths.map(|len| "abcdefgh".repeat(5)[..len].to_owned()).into();
         names.extend(lengths.iter().flat_map(|&len| {
             (0..len).map(move |at| {

@@ -39,10 +39,9 @@ impl<P: Plugin> Instance<P> {
     pub fn configure(&self, json: &str) -> Result<Vec<Field>, String> {
         let mut fields = Fields::default();
         let plugin = P::configure(config::parse(json)?, &mut fields)?;
-        let declared = fields.into_vec();
-        let found = declared.iter().cloned().map(Declared::from).collect();
-        *self.0.borrow_mut() = Some(Configured { plugin, declared: found, offers: KnownOffers::default() });
-        Ok(declared)
+        let (declared, manifest) = fields.into_parts();
+        *self.0.borrow_mut() = Some(Configured { plugin, declared, offers: KnownOffers::default() });
+        Ok(manifest)
     }
 
     /// Asks the router.
@@ -50,7 +49,10 @@ impl<P: Plugin> Instance<P> {
     where
         P: Router,
     {
-        self.ask(|p| p.plugin.route(&Request::new(&p.declared, values, fetch))).unwrap_or_default()
+        match &mut *self.0.borrow_mut() {
+            Some(p) => p.plugin.route(&Request::new(&p.declared, values, fetch)),
+            None => Decision::pass(),
+        }
     }
 
     /// Asks the splitter; `names` answers with the offered clusters, and is called at most once for an offer.

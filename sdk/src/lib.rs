@@ -62,7 +62,7 @@ pub mod testing;
 pub use affinity::{Cookie, MAX_KEY, SameSite, Sticky};
 pub use config::duration;
 pub use endpoints::{Column, Endpoint, Endpoints};
-pub use field::{Field, Fields};
+pub use field::{Field, Fields, Handle};
 pub use host::{Level, now, random};
 #[doc(hidden)]
 pub use instance::Instance;
@@ -74,8 +74,8 @@ pub use router::{Action, Decision};
 /// Everything that a plugin names, in one line.
 pub mod prelude {
     pub use crate::{
-        Action, Affinity, Cookie, Decision, Endpoint, Endpoints, Field, Fields, NoConfig, Offer, Plugin, Request,
-        Router, SameSite, Scorer, Splitter, Sticky, export,
+        Action, Affinity, Cookie, Decision, Endpoint, Endpoints, Field, Fields, Handle, NoConfig, Offer, Plugin,
+        Request, Router, SameSite, Scorer, Splitter, Sticky, export,
     };
     pub use serde::Deserialize;
 }

@@ -1,8 +1,9 @@
 //! The request as a plugin sees it. Never copies a value: declared fields are borrowed from what the host handed over.
 
 use core::cell::OnceCell;
+use core::mem::ManuallyDrop;
 
-use crate::field::{Declared, Field, Name};
+use crate::field::{Declared, Field, Handle, Kind, Name};
 
 /// The value of a declared field: natively as a test gives it, in a component as it lies in memory.
 #[cfg(not(target_arch = "wasm32"))]
@@ -18,7 +19,7 @@ pub struct Request<'a> {
     declared: &'a [Declared],
     values: &'a [Value],
     fetch: &'a dyn Fn(&Field) -> Option<String>,
-    fetched: OnceCell<Box<Fetched>>,
+    fetched: ManuallyDrop<OnceCell<Box<Fetched>>>,
 }
 
 /// A list that only grows, so that a value can be lent out for as long as the request while more are fetched.
@@ -34,7 +35,7 @@ impl<'a> Request<'a> {
         values: &'a [Value],
         fetch: &'a dyn Fn(&Field) -> Option<String>,
     ) -> Self {
-        Request { declared, values, fetch, fetched: OnceCell::new() }
+        Request { declared, values, fetch, fetched: ManuallyDrop::default() }
     }
 
     /// The method, in upper case: `GET`.
@@ -97,6 +98,22 @@ impl<'a> Request<'a> {
         self.find(field.name())
     }
 
+    /// A field that was declared with [`Fields::handle`](crate::Fields::handle). The handle of another plugin, or of another
+    /// configuration, leads to another field or to none.
+    #[inline]
+    pub fn get(&self, handle: Handle) -> Option<&str> {
+        match self.values.get(handle.0) {
+            Some(value) => value.as_deref(),
+            None => self.beyond(handle),
+        }
+    }
+
+    /// The first of these declared fields that the request has with a value that is not empty: as [`first`](Self::first).
+    #[inline]
+    pub fn first_of(&self, handles: &[Handle]) -> Option<&str> {
+        handles.iter().filter_map(|handle| self.get(*handle)).find(|value| !value.is_empty())
+    }
+
     /// The first of these fields that the request has with a value that is not empty: the usual meaning of `by = […]`.
     #[inline]
     pub fn first(&self, fields: &[Field]) -> Option<&str> {
@@ -107,16 +124,27 @@ impl<'a> Request<'a> {
     // for its stack and for its deadline.
     #[inline(always)]
     fn find(&self, name: Name<'_>) -> Option<&str> {
-        match Declared::find(self.declared, name) {
-            Some(at) => self.values.get(at)?.as_deref(),
-            None => self.fetch(name),
+        match Declared::find(self.declared, name).and_then(|at| self.values.get(at)) {
+            Some(value) => value.as_deref(),
+            None => self.fetch(name.kind, name.text),
         }
     }
 
+    /// One that was declared beyond what a manifest holds.
     #[cold]
     #[inline(never)]
-    fn fetch(&self, name: Name<'_>) -> Option<&str> {
-        let mut place = &self.fetched;
+    fn beyond(&self, handle: Handle) -> Option<&str> {
+        let name = self.declared.get(handle.0)?.name();
+        self.fetch(name.kind, name.text)
+    }
+
+    // The parts of the name, which are passed in registers: a name in memory is written in parts and copied as a whole, for
+    // which the processor waits.
+    #[cold]
+    #[inline(never)]
+    fn fetch(&self, kind: Kind, text: &str) -> Option<&str> {
+        let name = Name { kind, text };
+        let mut place = &*self.fetched;
         while let Some(known) = place.get() {
             if known.field.name().same(name) {
                 return known.value.as_deref();
@@ -129,4 +157,20 @@ impl<'a> Request<'a> {
         });
         added.value.as_deref()
     }
+}
+
+impl Drop for Request<'_> {
+    // Mostly there is nothing to free, and not worth a call to find that out.
+    #[inline(always)]
+    fn drop(&mut self) {
+        if let Some(fetched) = self.fetched.take() {
+            free(fetched);
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn free(fetched: Box<Fetched>) {
+    drop(fetched);
 }

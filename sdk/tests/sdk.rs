@@ -43,6 +43,31 @@ impl Router for Probe {
     }
 }
 
+/// As [`Probe`], by handles: all that is read is declared.
+struct Handled(Vec<Handle>);
+
+impl Plugin for Handled {
+    type Config = ProbeConfig;
+
+    fn configure(config: ProbeConfig, fields: &mut Fields) -> Result<Self, String> {
+        fields.declare_all(&config.declares);
+        Ok(Handled(fields.handles(&config.reads)))
+    }
+}
+
+impl Router for Handled {
+    fn route(&mut self, request: &Request<'_>) -> Decision {
+        let read: Vec<_> = self.0.iter().map(|handle| request.get(*handle).unwrap_or("-")).collect();
+        Decision::respond(200, read.join(" "))
+    }
+}
+
+impl Affinity for Handled {
+    fn stick(&mut self, request: &Request<'_>) -> Option<Sticky> {
+        request.first_of(&self.0).map(Sticky::by)
+    }
+}
+
 impl Splitter for Probe {
     fn split(&mut self, request: &Request<'_>, offer: &Offer<'_>) -> Option<usize> {
         match request.header("wants") {
@@ -105,6 +130,31 @@ fn a_manifest_names_each_field_once_and_at_most_32() {
     let mut plugin = probe(json!({ "declares": many, "reads": [{ "header": "h39" }] }));
     assert_eq!(plugin.declared().len(), Fields::MAX);
     assert_eq!(plugin.route(&Sent::get("/").header("h39", "still read")), Decision::respond(200, "still read"));
+}
+
+#[test]
+fn a_handle_reads_what_was_declared_with_it() {
+    let mut plugin = Harness::<Handled>::new(json!({
+        "declares": [{ "header": "other" }],
+        "reads": [{ "header": "x-one" }, { "cookie": "none" }, "path", { "header": "X-ONE" }],
+    }))
+    .unwrap();
+    assert_eq!(plugin.declared().len(), 4, "a name is declared once");
+    let request = Sent::get("/p").header("other", "o").header("x-one", "1");
+    assert_eq!(plugin.route(&request), Decision::respond(200, "1 - /p 1"));
+    assert_eq!(plugin.stick(&request.clone().header("x-one", "")), Some(Sticky::by("/p")), "empty is not present");
+    assert_eq!(plugin.host_calls(), 0);
+}
+
+#[test]
+fn a_handle_beyond_the_manifest_costs_a_host_call() {
+    let many: Vec<_> = (0..40).map(|n| json!({ "header": format!("h{n}") })).collect();
+    let mut plugin =
+        Harness::<Handled>::new(json!({ "declares": many, "reads": [{ "header": "h31" }, { "header": "h39" }] }))
+            .unwrap();
+    let request = Sent::get("/").header("h31", "the last one").header("h39", "still read");
+    assert_eq!(plugin.route(&request), Decision::respond(200, "the last one still read"));
+    assert_eq!(plugin.host_calls(), 1);
 }
 
 #[test]

@@ -21,7 +21,11 @@ use witgate_sdk::prelude::*;
 
 /// The plugin.
 pub struct Canary {
-    config: Config,
+    cluster: Option<String>,
+    percent: f64,
+    by: Vec<Handle>,
+    /// Where a request may say its wish, in the order in which they are looked at.
+    force: Vec<Handle>,
     /// The hash of the salt, which every user's goes on from.
     salted: u64,
     /// Which choice is the canary in the offer that was seen last, and that offer's id.
@@ -68,19 +72,19 @@ impl Plugin for Canary {
         if config.by.is_empty() {
             return Err("by: name at least one field, such as { cookie = \"uid\" }".to_owned());
         }
-        fields.declare_all(&config.by);
-        config.force.header.iter().for_each(|name| _ = fields.header(name));
-        config.force.cookie.iter().for_each(|name| _ = fields.cookie(name));
+        let Force { header, cookie } = config.force;
+        let force = [header.map(Field::Header), cookie.map(Field::Cookie)];
         // The zero byte keeps salt "a" with key "bc" apart from salt "ab" with key "c".
         let salted = fnv1a(fnv1a(0xcbf2_9ce4_8422_2325, config.salt.as_bytes()), &[0]);
-        Ok(Canary { config, salted, known: None })
+        let (by, force) = (fields.handles(&config.by), fields.handles(force.iter().flatten()));
+        Ok(Canary { cluster: config.cluster, percent: config.percent, by, force, salted, known: None })
     }
 }
 
 impl Splitter for Canary {
     fn split(&mut self, request: &Request<'_>, offer: &Offer<'_>) -> Option<usize> {
         let canary = self.choice(offer)?;
-        let key = request.first(&self.config.by);
+        let key = request.first_of(&self.by);
         let forced = self.forced(request);
         let user = match key {
             Some(key) => self.user(key),
@@ -88,7 +92,7 @@ impl Splitter for Canary {
             None if forced.is_some() => witgate_sdk::random(),
             None => return None,
         };
-        if forced.unwrap_or_else(|| place(user) * 100.0 < self.config.percent) {
+        if forced.unwrap_or_else(|| place(user) * 100.0 < self.percent) {
             return Some(canary);
         }
         other_choice(offer.weights(), canary, place(fmix64(user)))
@@ -98,7 +102,7 @@ impl Splitter for Canary {
 impl Canary {
     /// The choice that is the canary.
     fn choice(&mut self, offer: &Offer<'_>) -> Option<usize> {
-        let Some(name) = &self.config.cluster else { return offer.len().checked_sub(1) };
+        let Some(name) = &self.cluster else { return offer.len().checked_sub(1) };
         match self.known {
             Some((id, choice)) if id == offer.id() => choice,
             _ => self.known.insert((offer.id(), offer.index_of(name))).1,
@@ -106,9 +110,7 @@ impl Canary {
     }
 
     fn forced(&self, request: &Request<'_>) -> Option<bool> {
-        let Force { header, cookie } = &self.config.force;
-        let header = header.as_ref().and_then(|name| switch(request.header(name)?));
-        header.or_else(|| cookie.as_ref().and_then(|name| switch(request.cookie(name)?)))
+        self.force.iter().find_map(|field| switch(request.get(*field)?))
     }
 
     fn user(&self, key: &str) -> u64 {

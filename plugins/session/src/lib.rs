@@ -28,7 +28,7 @@ use witgate_sdk::prelude::*;
 /// The plugin.
 pub struct Session {
     /// Where a key may be, in order; the cookie is the last.
-    by: Vec<Field>,
+    by: Vec<Handle>,
     cookie: CookieConfig,
     issue: bool,
 }
@@ -77,14 +77,13 @@ impl Plugin for Session {
     fn configure(Config { mut by, cookie, issue }: Config, fields: &mut Fields) -> Result<Self, String> {
         cookie.check().map_err(|error| format!("cookie.{error}"))?;
         by.push(Field::Cookie(cookie.name.clone()));
-        fields.declare_all(&by);
-        Ok(Session { by, cookie, issue })
+        Ok(Session { by: fields.handles(&by), cookie, issue })
     }
 }
 
 impl Affinity for Session {
     fn stick(&mut self, request: &Request<'_>) -> Option<Sticky> {
-        let mut keys = self.by.iter().filter_map(|field| request.field(field));
+        let mut keys = self.by.iter().filter_map(|field| request.get(*field));
         if let Some(key) = keys.find(|key| (1..=MAX_KEY).contains(&key.len())) {
             return Some(Sticky::by(key));
         }

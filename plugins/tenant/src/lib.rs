@@ -25,7 +25,7 @@
 
 mod rules;
 
-use rules::{Conditions, Rule, Verdict};
+use rules::{Rule, Verdict};
 use witgate_sdk::prelude::*;
 
 /// The plugin.
@@ -51,48 +51,29 @@ impl Plugin for Tenant {
             return Err("header: must name a request header that is neither Host, framing nor hop-by-hop".to_owned());
         }
         let rules = config.rules.into_iter().enumerate();
-        let rules = rules.map(|(at, rule)| rule.check().map_err(|error| format!("rules[{at}].{error}")));
+        let rules = rules.map(|(at, rule)| rule.check(fields).map_err(|error| format!("rules[{at}].{error}")));
         let rules = rules.collect::<Result<Vec<Rule>, String>>()?;
-        rules.iter().for_each(|rule| declare(rule, fields));
         Ok(Tenant { header: config.header, rules })
     }
 }
 
 impl Router for Tenant {
+    /// The header, where there is one, tells the upstream whose request it is, in place of whatever the client claims.
     fn route(&mut self, request: &Request<'_>) -> Decision {
         let verdict = self.rules.iter().find_map(|rule| rule.judge(request));
         match verdict {
-            Some(Verdict::Forward { cluster, tenant }) => self.mark(Decision::cluster(cluster), Some(tenant)),
+            Some(Verdict::Forward { cluster, tenant }) => match &self.header {
+                Some(header) => Decision::cluster(cluster).set_header(header, tenant),
+                None => Decision::cluster(cluster),
+            },
             Some(Verdict::Deny(text)) => Decision::respond(403, text),
             Some(Verdict::Redirect(location)) => Decision::redirect(308, location),
-            None => self.mark(Decision::pass(), None),
+            None => match &self.header {
+                Some(header) => Decision::pass().remove_header(header),
+                None => Decision::pass(),
+            },
         }
     }
-}
-
-impl Tenant {
-    /// Tells the upstream whose request it is, in place of whatever the client claims in that header.
-    fn mark(&self, decision: Decision, tenant: Option<&str>) -> Decision {
-        match (&self.header, tenant) {
-            (Some(header), Some(tenant)) => decision.set_header(header, tenant),
-            (Some(header), None) => decision.remove_header(header),
-            (None, _) => decision,
-        }
-    }
-}
-
-fn declare(rule: &Rule, fields: &mut Fields) {
-    let Conditions { host, path_prefix, field } = &rule.conditions;
-    if host.is_some() {
-        fields.host();
-    }
-    if path_prefix.is_some() || rule.redirects() {
-        fields.path();
-    }
-    if rule.redirects() {
-        fields.query_string();
-    }
-    fields.declare_all(field);
 }
 
 /// A token (RFC 9110 §5.6.2) that the contract lets a plugin set: what it refuses would cost a fallback every time.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use witgate_sdk::{Field, Request};
+use witgate_sdk::{Field, Fields, Handle, Request};
 
 /// The longest body that the contract takes.
 const MAX_TEXT: usize = 64 * 1024;
@@ -27,15 +27,15 @@ pub(crate) struct RuleConfig {
 
 /// A rule that makes sense.
 pub(crate) struct Rule {
-    pub(crate) conditions: Conditions,
-    equals: Option<String>,
+    conditions: Conditions,
     action: Action,
 }
 
-pub(crate) struct Conditions {
-    pub(crate) host: Option<String>,
-    pub(crate) path_prefix: Option<String>,
-    pub(crate) field: Option<Field>,
+struct Conditions {
+    host: Option<String>,
+    path_prefix: Option<String>,
+    field: Option<Handle>,
+    equals: Option<String>,
 }
 
 enum Action {
@@ -53,8 +53,8 @@ pub(crate) enum Verdict<'a> {
 }
 
 impl RuleConfig {
-    /// The error begins with the key at fault.
-    pub(crate) fn check(self) -> Result<Rule, String> {
+    /// Declares what the rule reads. The error begins with the key at fault.
+    pub(crate) fn check(self, declared: &mut Fields) -> Result<Rule, String> {
         let fields = [self.header.map(Field::Header), self.cookie.map(Field::Cookie), self.query.map(Field::Query)];
         let mut fields = fields.into_iter().flatten();
         let field = fields.next();
@@ -87,8 +87,19 @@ impl RuleConfig {
         };
         action.check(field.is_some(), self.equals.is_some())?;
         let host = self.host.map(|host| host.to_ascii_lowercase());
-        let conditions = Conditions { host, path_prefix: self.path_prefix, field };
-        Ok(Rule { conditions, equals: self.equals, action })
+        let redirects = matches!(action, Action::Redirect(_));
+        if host.is_some() {
+            declared.host();
+        }
+        if self.path_prefix.is_some() || redirects {
+            declared.path();
+        }
+        if redirects {
+            declared.query_string();
+        }
+        let field = field.map(|field| declared.handle(field));
+        let conditions = Conditions { host, path_prefix: self.path_prefix, field, equals: self.equals };
+        Ok(Rule { conditions, action })
     }
 }
 
@@ -117,20 +128,19 @@ impl Action {
 }
 
 impl Rule {
-    pub(crate) fn redirects(&self) -> bool {
-        matches!(self.action, Action::Redirect(_))
-    }
-
     /// None where a condition does not hold.
     pub(crate) fn judge<'a>(&'a self, request: &Request<'_>) -> Option<Verdict<'a>> {
-        let Conditions { host, path_prefix, field } = &self.conditions;
+        let Conditions { host, path_prefix, field, equals } = &self.conditions;
         if host.as_ref().is_some_and(|host| !host_matches(host, request.host()))
             || path_prefix.as_ref().is_some_and(|prefix| !request.path().starts_with(&**prefix))
         {
             return None;
         }
-        let value = field.as_ref().map(|field| request.field(field).ok_or(())).transpose().ok()?;
-        if self.equals.is_some() && self.equals.as_deref() != value {
+        let value = match field {
+            Some(field) => Some(request.get(*field)?),
+            None => None,
+        };
+        if equals.is_some() && equals.as_deref() != value {
             return None;
         }
         Some(match &self.action {

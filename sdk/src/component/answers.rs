@@ -28,6 +28,29 @@ impl<A, const W: usize> Kept<A, W> {
         write(kept.answer.insert(answer), &mut kept.words.0);
         kept.words.0.as_mut_ptr().cast()
     }
+
+    /// Leaves zeros for an answer, and nothing that they point to.
+    fn zero(&self) -> *mut u8 {
+        let kept = &mut *self.0.borrow_mut();
+        kept.words.0 = [0; W];
+        if kept.answer.is_some() {
+            kept.answer = None;
+        }
+        kept.words.0.as_mut_ptr().cast()
+    }
+}
+
+impl Kept<Routed, ROUTED> {
+    /// Keeps a decision. One that has no opinion, as most have, stays where it is: a component writes a value in parts and
+    /// copies it as a whole, for which the processor waits.
+    #[inline(always)]
+    pub(super) fn put_decision(&self, decision: Decision) -> *mut u8 {
+        let changes = decision.set_headers.len() + decision.remove_headers.len();
+        if matches!(decision.action, Action::Pass) && changes == 0 {
+            return self.zero(); // Zero is the number of `pass`, and the length of an empty list.
+        }
+        self.put(Routed::new(decision), Routed::write)
+    }
 }
 
 /// `router.decision`, with the lists as they have to lie in memory.

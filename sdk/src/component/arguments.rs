@@ -55,12 +55,21 @@ impl<T> Piece<T> {
 
     /// # Safety
     /// As [`Piece::as_slice`]; nothing refers to it any more.
+    #[inline(always)]
     unsafe fn free(&self) {
         if self.is_allocated() {
-            // SAFETY: `cabi_realloc` or `from_iter` made it with the global allocator for exactly this many values, which have
-            // a layout as they lie in memory.
-            unsafe { dealloc(self.at.cast(), Layout::array::<T>(self.len).unwrap_unchecked()) };
+            // SAFETY: by the caller's promise.
+            unsafe { self.give_back() };
         }
+    }
+
+    /// # Safety
+    /// As [`Piece::free`]; it is allocated.
+    #[cold]
+    unsafe fn give_back(&self) {
+        // SAFETY: `cabi_realloc` or `from_iter` made it with the global allocator for exactly this many values, which have a
+        // layout as they lie in memory.
+        unsafe { dealloc(self.at.cast(), Layout::array::<T>(self.len).unwrap_unchecked()) };
     }
 }
 
@@ -112,6 +121,7 @@ impl<T> Deref for List<T> {
 }
 
 impl<T> Drop for List<T> {
+    #[inline(always)]
     fn drop(&mut self) {
         // SAFETY: nothing that borrowed it is left.
         unsafe { self.0.free() };
@@ -138,6 +148,7 @@ impl Deref for Values {
 }
 
 impl Drop for Values {
+    #[inline(always)]
     fn drop(&mut self) {
         for text in self.iter().filter_map(Value::text) {
             // SAFETY: nothing that borrowed it is left.

@@ -52,8 +52,7 @@ std::thread_local! {
 pub unsafe fn route<E: Exported<Plugin: Router>>(at: *mut u8, len: usize) -> *mut u8 {
     // SAFETY: the host's arguments of this question.
     let values = unsafe { Values::new(at, len) };
-    let decision = E::ask(|instance| instance.route(&values, &imports::field));
-    ROUTE.with(|kept| kept.put(Routed::new(decision), Routed::write))
+    E::ask(|instance| ROUTE.with(|kept| kept.put_decision(instance.route(&values, &imports::field))))
 }
 
 /// `splitter.split`.
