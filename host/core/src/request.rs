@@ -9,7 +9,7 @@ use std::{
 };
 
 use http::{
-    HeaderMap, HeaderName, Method, Uri, Version,
+    HeaderMap, HeaderName, HeaderValue, Method, Uri, Version,
     header::{COOKIE, HOST},
 };
 use memchr::memchr;
@@ -51,6 +51,9 @@ pub struct Head {
     /// How the client connected.
     pub scheme: Scheme,
 }
+
+/// Names of headers that are quicker looked through than hashed: a hash goes byte by byte, and each step waits for the last.
+const FEW: usize = 12;
 
 impl Default for Head {
     /// An empty `GET /` from 0.0.0.0.
@@ -96,14 +99,22 @@ impl Head {
     /// The first header of this name; bytes that are not UTF-8 become U+FFFD.
     pub fn header(&self, name: &HeaderName) -> Option<Cow<'_, str>> {
         // Nearly all are ASCII, which is quickest told by itself.
-        self.headers.get(name).map(|v| v.to_str().map_or_else(|_| String::from_utf8_lossy(v.as_bytes()), Cow::Borrowed))
+        self.first(name).map(|v| v.to_str().map_or_else(|_| String::from_utf8_lossy(v.as_bytes()), Cow::Borrowed))
+    }
+
+    fn first(&self, name: &HeaderName) -> Option<&HeaderValue> {
+        if self.headers.keys_len() > FEW {
+            return self.headers.get(name);
+        }
+        self.headers.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
     }
 
     /// The first cookie of exactly this name, without surrounding quotes; none where its value is not UTF-8.
     /// Scans the `Cookie` headers and never allocates.
     pub fn cookie(&self, name: &str) -> Option<&str> {
-        let found =
-            self.headers.get_all(COOKIE).iter().find_map(|line| cookie_value(line.as_bytes(), name.as_bytes()))?;
+        let others = || self.headers.get_all(COOKIE).iter().skip(1);
+        let first = cookie_value(self.first(&COOKIE)?.as_bytes(), name.as_bytes());
+        let found = first.or_else(|| others().find_map(|line| cookie_value(line.as_bytes(), name.as_bytes())))?;
         std::str::from_utf8(unquoted(found)).ok()
     }
 
@@ -306,6 +317,28 @@ mod tests {
         check("http://one.example:1/x", &[("host", "two.example")], host.clone(), Some("one.example"));
         check("/", &[], host.clone(), None);
         check("/", &[("host", "")], host, None);
+    }
+
+    #[test]
+    fn the_first_header_is_found_among_few_and_among_many() {
+        let header = |name: &str| FieldName::Header(name.parse().unwrap());
+        for more in [0, FEW - 3, FEW - 2, 3 * FEW] {
+            let names: Vec<String> = (0..more).map(|n| format!("x-{n}")).collect();
+            let mut headers = vec![("x-a", "1"), ("cookie", "c=3"), ("x-a", "2")];
+            headers.extend(names.iter().map(|name| (&**name, "n")));
+            headers.extend([("cookie", "d=4"), ("accept", "5")]);
+            for (field, want) in [
+                (header("x-a"), Some("1")),
+                (header("accept"), Some("5")),
+                (header("x-none"), None),
+                (header("range"), None),
+                (FieldName::Cookie("c".into()), Some("3")),
+                (FieldName::Cookie("d".into()), Some("4")),
+                (FieldName::Cookie("e".into()), None),
+            ] {
+                check("/", &headers, field, want);
+            }
+        }
     }
 
     #[test]
