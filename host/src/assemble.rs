@@ -13,7 +13,8 @@ use witgate_core::{
     affinity::{StickyCookie, hash_key},
     balance::{Cursor, Picker},
     config::{self, Balance, Config},
-    endpoint::Endpoint,
+    eligible::Rules,
+    endpoint::{Endpoint, Health},
     routing::RouteTable,
     split::Splitter,
 };
@@ -100,9 +101,16 @@ fn cluster(config: &config::Cluster, parts: &Parts<'_>, before: &Before<'_>) -> 
         .map(|wanted| match known.get(wanted.address.as_str()) {
             Some(endpoint) if endpoint.zone() == wanted.zone.as_deref() => {
                 endpoint.set_weight(wanted.weight);
+                unjudge(endpoint, config, parts.now);
                 Arc::clone(endpoint)
             }
-            _ => Arc::new(Endpoint::new(wanted, parts.now)),
+            _ => {
+                let endpoint = Endpoint::new(wanted, parts.now);
+                if before.is_some() {
+                    endpoint.join(parts.now, config.health.is_some());
+                }
+                Arc::new(endpoint)
+            }
         })
         .collect();
     let (algorithm, mut scorer) = match &config.balance {
@@ -115,6 +123,7 @@ fn cluster(config: &config::Cluster, parts: &Parts<'_>, before: &Before<'_>) -> 
             )
         }
     };
+    let rules = Rules::from(config);
     let cursor = before.map_or_else(|| Arc::new(Cursor::default()), |b| Arc::clone(&b.cursor));
     let config = Arc::new(config.clone());
     // Where nothing changed that picking depends on, tables are kept as well: most publications swap a plugin only.
@@ -124,15 +133,15 @@ fn cluster(config: &config::Cluster, parts: &Parts<'_>, before: &Before<'_>) -> 
         {
             new.table.clone_from(&old.table);
         }
-        let unchanged = algorithm == native_algorithm(&before.config.balance);
+        let unchanged = algorithm == before.native.algorithm() && rules == *before.native.rules();
         let native = if unchanged {
             Arc::clone(&before.native)
         } else {
-            Arc::new(Picker::build(Arc::clone(&before.endpoints), algorithm, None))
+            Arc::new(Picker::new(Arc::clone(&before.endpoints), algorithm, rules, parts.now))
         };
         return Cluster { config, endpoints: Arc::clone(&before.endpoints), cursor, native, scorer };
     }
-    let native = Arc::new(Picker::build(Arc::clone(&endpoints), algorithm, None));
+    let native = Arc::new(Picker::new(Arc::clone(&endpoints), algorithm, rules, parts.now));
     Cluster { config, endpoints, cursor, native, scorer }
 }
 
@@ -147,9 +156,13 @@ fn same_plugin(a: &PluginRef, b: &PluginRef) -> bool {
     }
 }
 
-fn native_algorithm(balance: &Balance) -> config::Algorithm {
-    match balance {
-        Balance::Native(algorithm) | Balance::Plugin { fallback: algorithm, .. } => *algorithm,
+/// What nobody judges any more counts no longer.
+fn unjudge(endpoint: &Endpoint, config: &config::Cluster, now: Instant) {
+    if config.health.is_none() {
+        endpoint.set_health(Health::Unchecked, now);
+    }
+    if config.outlier.is_none() {
+        endpoint.readmit(now);
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use http::{HeaderValue, StatusCode};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use witgate_core::{
     affinity::StickyCookie,
     balance::{Cursor, Picker},
@@ -177,6 +177,17 @@ impl Cluster {
         }
         &self.native
     }
+
+    /// The same cluster with another picker, and the scores that it has.
+    #[must_use]
+    pub fn with_native(&self, native: Picker) -> Self {
+        let mut cluster = self.clone();
+        if let Some((table, _)) = cluster.scorer.as_mut().and_then(|scorer| scorer.table.as_mut()) {
+            *table = Arc::new(native.rescore(table.scores()));
+        }
+        cluster.native = Arc::new(native);
+        cluster
+    }
 }
 
 impl Generation {
@@ -193,13 +204,20 @@ pub struct Live {
     publishing: Mutex<()>,
     /// Wakes whoever must let go of an old generation.
     changed: watch::Sender<u64>,
+    /// Wakes who ejects endpoints and makes pickers anew.
+    observed: Notify,
 }
 
 impl Live {
     /// Starts with a first generation.
     pub fn new(first: Generation) -> Arc<Self> {
         let (changed, _) = watch::channel(first.serial);
-        Arc::new(Self { current: ArcSwap::from_pointee(first), publishing: Mutex::new(()), changed })
+        Arc::new(Self {
+            current: ArcSwap::from_pointee(first),
+            publishing: Mutex::new(()),
+            changed,
+            observed: Notify::new(),
+        })
     }
 
     /// The present generation.
@@ -221,6 +239,16 @@ impl Live {
         self.current.store(Arc::new(generation));
         self.changed.send_replace(serial);
         Ok(true)
+    }
+
+    /// Something was observed of an endpoint that may change who is picked.
+    pub fn note_observed(&self) {
+        self.observed.notify_one();
+    }
+
+    /// Waits until something was observed since this was last waited for. For one who waits.
+    pub async fn observed(&self) {
+        self.observed.notified().await;
     }
 
     /// Wakes with each publication.

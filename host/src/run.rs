@@ -269,6 +269,8 @@ fn start_control(admin: Admin, token: String, drain: Drain, started: Started) ->
             tokio::task::spawn_local(admin.serve(started.clone(), token));
             tokio::task::spawn_local(async move {
                 if let Some(control) = control::started(started).await {
+                    tokio::task::spawn_local(watch::health::run(Arc::clone(&control)));
+                    tokio::task::spawn_local(watch::endpoints::run(Arc::clone(&control)));
                     watch::scores::run(control).await;
                 }
             });

@@ -1,6 +1,9 @@
 //! An endpoint: who it is and what was observed of it. Shared by identity across generations, never copied; never
 //! decides whether it is picked.
 
+mod standing;
+mod streaks;
+
 use std::{
     sync::{
         Arc,
@@ -12,6 +15,11 @@ use std::{
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config;
+
+pub use standing::{Cause, Health};
+use standing::{Charge, Standing};
+use streaks::Streaks;
+pub use streaks::{Counts, Outcome};
 
 /// Time after which an observation has lost 1 - 1/e of its weight: that of peak-EWMA in linkerd and Envoy.
 pub const DECAY: Duration = Duration::from_secs(10);
@@ -37,6 +45,7 @@ pub struct Endpoint {
     draining: AtomicU8,
     /// Milliseconds since `born`.
     available_since: AtomicU64,
+    standing: Standing,
     observed: Observed,
 }
 
@@ -50,10 +59,12 @@ struct Observed {
     success: Average,
     requests: AtomicU64,
     failures: AtomicU64,
+    streaks: Streaks,
+    charge: Charge,
 }
 
 impl Endpoint {
-    /// An active endpoint that nothing was observed of, available since `now`.
+    /// An active endpoint that nothing was observed of, available since `now` and warm.
     pub fn new(config: &config::Endpoint, now: Instant) -> Self {
         Self {
             address: config.address.clone(),
@@ -63,12 +74,15 @@ impl Endpoint {
             weight: AtomicU32::new(config.weight),
             draining: AtomicU8::new(0),
             available_since: AtomicU64::new(0),
+            standing: Standing::default(),
             observed: Observed {
                 in_flight: AtomicU32::new(0),
                 latency_ms: Average::unmeasured(),
                 success: Average::unmeasured(),
                 requests: AtomicU64::new(0),
                 failures: AtomicU64::new(0),
+                streaks: Streaks::default(),
+                charge: Charge::default(),
             },
         }
     }
@@ -108,8 +122,111 @@ impl Endpoint {
     pub fn set_state(&self, state: State, now: Instant) {
         let was_draining = self.draining.swap(u8::from(state == State::Draining), Relaxed) != 0;
         if was_draining && state == State::Active {
-            self.available_since.store(self.millis(now), Relaxed);
+            self.became_available(now, false);
         }
+    }
+
+    /// It comes to a cluster that was there before: it warms up, and where endpoints are checked it waits for its first
+    /// check. To be called before the endpoint is shared.
+    pub fn join(&self, now: Instant, checked: bool) {
+        if checked {
+            self.standing.set_health(Health::Waiting);
+        }
+        self.became_available(now, false);
+    }
+
+    /// What active checks say.
+    pub fn health(&self) -> Health {
+        self.standing.health()
+    }
+
+    /// Sets what active checks say; whether that changed anything. Who becomes healthy is available since `now`. Takes
+    /// effect with the next `Picker`.
+    pub fn set_health(&self, health: Health, now: Instant) -> bool {
+        let before = self.standing.set_health(health);
+        if health.is_up() && !before.is_up() {
+            self.became_available(now, false);
+        }
+        before != health
+    }
+
+    /// Notes that a check ended, and what it found wrong.
+    pub fn checked(&self, complaint: Option<String>) {
+        self.standing.checked(complaint);
+    }
+
+    /// Checks that ended, and those of them that failed.
+    pub fn checks(&self) -> (u64, u64) {
+        self.standing.checks()
+    }
+
+    /// What the last check found wrong.
+    pub fn complaint(&self) -> Option<String> {
+        self.standing.complaint()
+    }
+
+    /// Ejects it. Takes effect with the next `Picker`, and lasts until it is readmitted.
+    pub fn eject(&self, cause: Cause, until: Instant) {
+        self.standing.eject(cause, until.saturating_duration_since(self.born));
+        self.observed.streaks.reset();
+    }
+
+    /// Why it is ejected, or was when it last was.
+    pub fn ejection_cause(&self) -> Option<Cause> {
+        self.standing.cause()
+    }
+
+    /// Until when it is ejected; none where it is not.
+    pub fn ejected_until(&self) -> Option<Instant> {
+        self.standing.ejected_until().and_then(|until| self.born.checked_add(until))
+    }
+
+    /// Ends an ejection: it is available since `now`. Takes effect with the next `Picker`.
+    pub fn readmit(&self, now: Instant) {
+        if self.standing.readmit() {
+            self.became_available(now, true);
+        }
+    }
+
+    /// Ejections since the endpoint exists.
+    pub fn ejections(&self) -> u64 {
+        self.standing.ejections()
+    }
+
+    /// Ejections that make the next one longer.
+    pub fn severity(&self) -> u32 {
+        self.standing.severity()
+    }
+
+    /// One of them counts no longer.
+    pub fn forgive(&self) {
+        self.standing.forgive();
+    }
+
+    /// Whether nothing that was judged of it keeps it from being picked.
+    pub fn is_available(&self) -> bool {
+        self.health().is_up() && self.standing.ejected_until().is_none()
+    }
+
+    /// Since when it warms up, and whether because an ejection ended; none where it was there from the start.
+    pub fn warming_since(&self) -> Option<(Instant, bool)> {
+        let (since, returned) = self.standing.warming_since()?;
+        Some((self.born.checked_add(since)?, returned))
+    }
+
+    /// Notes that it failed too often; whether that is news.
+    pub fn accuse(&self, cause: Cause) -> bool {
+        self.observed.charge.set(cause)
+    }
+
+    /// Why it was accused since this was last asked.
+    pub fn take_accusation(&self) -> Option<Cause> {
+        self.observed.charge.take()
+    }
+
+    fn became_available(&self, now: Instant, returned: bool) {
+        self.available_since.store(self.millis(now), Relaxed);
+        self.standing.warm_up(now.saturating_duration_since(self.born), returned);
     }
 
     /// When it last became available.
@@ -154,11 +271,11 @@ impl Endpoint {
         InFlight(Arc::clone(self))
     }
 
-    /// Records how a request ended. `latency` is the time to the response's head, none where no head came; `ok` is
-    /// false for a connect failure, reset, timeout or 5xx. A request that the client cancelled before the head is not
-    /// recorded: it says nothing about the endpoint.
-    pub fn record(&self, now: Instant, latency: Option<Duration>, ok: bool) {
-        let now = self.millis(now);
+    /// Records how a try ended, and how many failures have come in a row. `latency` is the time to the response's head,
+    /// none where no head came. A request that the client cancelled before the head is not recorded: it says nothing
+    /// about the endpoint.
+    pub fn record(&self, now: Instant, latency: Option<Duration>, outcome: Outcome) -> Counts {
+        let (now, ok) = (self.millis(now), outcome.is_success());
         if let Some(latency) = latency {
             self.observed.latency_ms.add(now, latency.as_secs_f32() * 1e3);
         }
@@ -167,6 +284,7 @@ impl Endpoint {
         if !ok {
             self.observed.failures.fetch_add(1, Relaxed);
         }
+        self.observed.streaks.record(outcome)
     }
 
     fn millis(&self, now: Instant) -> u64 {
@@ -263,16 +381,16 @@ mod tests {
         let e = endpoint(start);
         check("unmeasured latency", e.latency_ms(), 0.0);
         check("unmeasured success", e.success_rate(), 1.0);
-        e.record(at(5), Some(Duration::from_millis(100)), true);
+        e.record(at(5), Some(Duration::from_millis(100)), Outcome::Success);
         check("the first sample", e.latency_ms(), 100.0);
-        e.record(at(10_005), Some(Duration::from_millis(200)), false);
+        e.record(at(10_005), Some(Duration::from_millis(200)), Outcome::ServerError);
         let keep = (-1.0f32).exp();
         check("one decay later", e.latency_ms(), 100.0 * keep + 200.0 * (1.0 - keep));
         check("one decay later", e.success_rate(), keep);
-        e.record(at(10_005), None, true);
+        e.record(at(10_005), None, Outcome::Success);
         check("no head, no latency", e.latency_ms(), 100.0 * keep + 200.0 * (1.0 - keep));
         for second in 11..100 {
-            e.record(at(second * 1000), Some(Duration::from_millis(20)), true);
+            e.record(at(second * 1000), Some(Duration::from_millis(20)), Outcome::Success);
         }
         check("after nine decays", e.latency_ms(), 20.0);
         check("after nine decays", e.success_rate(), 1.0);
@@ -283,9 +401,9 @@ mod tests {
     fn many_samples_within_a_millisecond_still_count() {
         let start = Instant::now();
         let e = endpoint(start);
-        e.record(start, Some(Duration::from_millis(10)), true);
+        e.record(start, Some(Duration::from_millis(10)), Outcome::Success);
         for _ in 0..10_000 {
-            e.record(start, Some(Duration::from_millis(20)), true);
+            e.record(start, Some(Duration::from_millis(20)), Outcome::Success);
         }
         let keep = (-1.0f32).exp();
         check("10,000 samples are one decay", e.latency_ms(), 10.0 * keep + 20.0 * (1.0 - keep));
@@ -301,8 +419,8 @@ mod tests {
     fn late_samples_do_not_turn_time_back() {
         let start = Instant::now();
         let e = endpoint(start);
-        e.record(start + Duration::from_secs(20), Some(Duration::from_millis(10)), true);
-        e.record(start + Duration::from_secs(19), Some(Duration::from_millis(1000)), true);
+        e.record(start + Duration::from_secs(20), Some(Duration::from_millis(10)), Outcome::Success);
+        e.record(start + Duration::from_secs(19), Some(Duration::from_millis(1000)), Outcome::Success);
         check("a late sample counts as one at once", e.latency_ms(), 10.1);
     }
 
@@ -315,6 +433,50 @@ mod tests {
         assert_eq!((e.in_flight(), b.endpoint().address()), (1, "10.0.0.1:80"));
         drop(b);
         assert_eq!(e.in_flight(), 0);
+    }
+
+    #[test]
+    fn who_comes_back_is_new_again() {
+        let start = Instant::now();
+        let at = |s| start + Duration::from_secs(s);
+        let e = endpoint(start);
+        assert_eq!((e.health(), e.is_available(), e.warming_since()), (Health::Unchecked, true, None));
+        assert!(e.set_health(Health::Healthy, at(1)), "asked for the first time");
+        assert!(!e.set_health(Health::Healthy, at(2)), "nothing new");
+        assert_eq!((e.available_since(), e.warming_since()), (start, None), "it was taken for healthy all along");
+        assert!(e.set_health(Health::Unhealthy, at(3)));
+        assert!(!e.is_available());
+        e.set_health(Health::Healthy, at(4));
+        assert_eq!((e.is_available(), e.available_since(), e.warming_since()), (true, at(4), Some((at(4), false))));
+        e.eject(Cause::Consecutive5xx, at(50));
+        assert_eq!((e.is_available(), e.ejected_until()), (false, Some(at(50))));
+        e.readmit(at(51));
+        e.readmit(at(52));
+        assert_eq!((e.is_available(), e.warming_since()), (true, Some((at(51), true))), "readmitted once");
+        e.eject(Cause::SuccessRate, at(60));
+        assert_eq!((e.severity(), e.ejections()), (2, 2));
+        (0..3).for_each(|_| e.forgive());
+        assert_eq!((e.severity(), e.ejections()), (0, 2));
+        let new = endpoint(start);
+        new.join(at(7), true);
+        assert_eq!((new.health(), new.is_available(), new.available_since()), (Health::Waiting, false, at(7)));
+    }
+
+    #[test]
+    fn an_accusation_is_heard_once() {
+        let e = endpoint(Instant::now());
+        assert_eq!(e.take_accusation(), None);
+        assert_eq!([e.accuse(Cause::Consecutive5xx), e.accuse(Cause::ConsecutiveLocal)], [true, false]);
+        assert_eq!([e.take_accusation(), e.take_accusation()], [Some(Cause::ConsecutiveLocal), None]);
+    }
+
+    #[test]
+    fn checks_are_counted_and_the_last_is_remembered() {
+        let e = endpoint(Instant::now());
+        e.checked(Some("status 503".to_owned()));
+        assert_eq!((e.checks(), e.complaint()), ((1, 1), Some("status 503".to_owned())));
+        e.checked(None);
+        assert_eq!((e.checks(), e.complaint()), ((2, 1), None));
     }
 
     #[test]

@@ -9,6 +9,8 @@ pub mod config;
 pub mod eligible;
 pub mod endpoint;
 mod hash;
+pub mod health;
+pub mod outlier;
 pub mod request;
 pub mod rollout;
 pub mod routing;

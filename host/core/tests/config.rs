@@ -6,8 +6,8 @@ use std::{
 };
 
 use witgate_core::config::{
-    Action, AdminListen, Affinity, Algorithm, Balance, Config, Diagnostics, HostPattern, Isolation, Key, OnError,
-    Parsed, PathMatch, ScoreMode, Severity, ValueMatch, parse,
+    Action, AdminListen, Affinity, Algorithm, Balance, Cluster, Config, Diagnostics, FailurePercentage, HostPattern,
+    Isolation, Key, OnError, Parsed, PathMatch, Probe, ScoreMode, Severity, SlowStart, SuccessRate, ValueMatch, parse,
 };
 
 const FULL: &str = include_str!("config/full.toml");
@@ -98,6 +98,10 @@ mod accepted {
         assert_eq!(config.clusters[0].endpoints[0].weight, 1);
         assert_eq!(config.clusters[0].connect_timeout, Duration::from_secs(5));
         assert!(matches!(config.clusters[0].balance, Balance::Native(Algorithm::LeastRequest)));
+        let Cluster { health: None, outlier: None, slow_start: None, panic_percent: 50, .. } = config.clusters[0]
+        else {
+            panic!("{:?}", config.clusters[0])
+        };
         assert_eq!((config.plugins[0].budget.memory, config.plugins[0].on_error), (16 << 20, OnError::Fallback));
     }
 
@@ -147,6 +151,29 @@ mod accepted {
         let mode = &config.clusters[2].balance;
         assert!(matches!(mode, Balance::Plugin { mode: ScoreMode::Pick { choices: 4 }, .. }), "{mode:?}");
 
+        let health = config.clusters[0].health.as_deref().unwrap();
+        let Probe::Http(probe) = &health.probe else { panic!("{health:?}") };
+        assert_eq!((probe.method.as_str(), &*probe.path, probe.host.as_deref()), ("HEAD", "/ok?full", Some("api:80")));
+        assert_eq!((&probe.expect[..], probe.expect_body.as_deref()), (&[200..=299, 401..=401][..], Some("fine")));
+        let seconds = Duration::from_secs;
+        assert_eq!((health.interval, health.fast_interval, health.down_interval), (seconds(5), seconds(1), seconds(5)));
+        assert_eq!((health.timeout, health.rise, health.fall, health.jitter_percent), (seconds(1), 2, 1, 0));
+        let outlier = config.clusters[0].outlier.as_deref().unwrap();
+        assert_eq!((outlier.consecutive_5xx, outlier.consecutive_gateway, outlier.consecutive_local), (0, 3, 5));
+        assert_eq!(
+            (outlier.base_ejection, outlier.max_ejection, outlier.max_ejection_percent),
+            (seconds(400), seconds(400), 34)
+        );
+        assert_eq!(outlier.success_rate, Some(SuccessRate { stdev_factor: 2.0, min_hosts: 5, min_requests: 100 }));
+        assert_eq!(
+            outlier.failure_percentage,
+            Some(FailurePercentage { threshold: 50, min_hosts: 5, min_requests: 50 })
+        );
+        let slow = SlowStart { window: seconds(60), aggression: 1.5, min_weight_percent: 10 };
+        assert_eq!((config.clusters[0].slow_start, config.clusters[0].panic_percent), (Some(slow), 0));
+        let tcp = Probe::Tcp { send: Some("PING\r\n".to_owned()), expect: Some("+PONG".to_owned()) };
+        assert_eq!(config.clusters[2].health.as_deref().unwrap().probe, tcp);
+
         let plugin = &config.plugins[0];
         assert_eq!(plugin.path.as_deref(), Some(Path::new("/etc/witgate/plugins/canary.wasm")));
         assert_eq!((plugin.isolation, plugin.on_error), (Isolation::Request, OnError::Reject));
@@ -189,6 +216,28 @@ mod accepted {
     }
 
     #[test]
+    fn a_percentage_that_ejects_nothing_is_a_warning() {
+        let warnings = |count: usize, percent: u32| {
+            let endpoints: Vec<String> = (1..=count).map(|n| format!("{{address='10.0.0.{n}:80'}}")).collect();
+            let text = format!(
+                "{LISTENER}[[cluster]]\nname='c'\nendpoints=[{}]\noutlier={{max_ejection_percent={percent}}}\n",
+                endpoints.join(",")
+            );
+            summary(&read(&text).unwrap_or_else(|errors| panic!("{errors}")).warnings)
+        };
+        let expected = "7:9 cluster[0].outlier: nothing is ever ejected: 10 % of 3 endpoints is less than one | `max_ejection_percent` of at least 34 | -";
+        let got = warnings(3, 10);
+        assert!(
+            got.len() == 1
+                && got[0].split_once(' ').map(|(_, rest)| rest) == expected.split_once(' ').map(|(_, rest)| rest),
+            "{got:?}"
+        );
+        for (count, percent) in [(3, 34), (10, 10), (0, 10)] {
+            assert!(warnings(count, percent).is_empty(), "{percent} % of {count}");
+        }
+    }
+
+    #[test]
     fn a_splitter_without_a_split_is_a_warning() {
         let text = format!("{LISTENER}[[route]]\nname='r'\nrespond={{status=200}}\nplugins={{splitter='s'}}\n");
         let warnings = read(&text).unwrap().warnings;
@@ -202,7 +251,7 @@ mod refused {
     #[test]
     fn a_diagnostic_prints_like_a_compilers() {
         let text = "[[listener]]\nname = \"web\"\n\tlisten = \"8080\" # é\n\n[[cluster]]\nname = \"api\"\n\
-                    endpoints = [{ address = \"a:1\", wieght = 2 }]\nhealth = {}\n";
+                    endpoints = [{ address = \"a:1\", wieght = 2 }]\nretry_budget = {}\n";
         let expected = r#"error: bad `listen`: "8080" is not an IP address and port
  --> witgate.toml:3:11 (listener[0].listen, listener "web")
   |
@@ -219,11 +268,11 @@ error: unknown key "wieght"
   = expected: `address`, `weight` or `zone`
   = help: did you mean `weight`?
 
-error: `health` is not supported by this version of Witgate
- --> witgate.toml:8:1 (cluster[0].health, cluster "api")
+error: `retry_budget` is not supported by this version of Witgate
+ --> witgate.toml:8:1 (cluster[0].retry_budget, cluster "api")
   |
-8 | health = {}
-  | ^^^^^^
+8 | retry_budget = {}
+  | ^^^^^^^^^^^^
   = help: leave it out, or use a version that supports it
 
 3 errors"#;
@@ -433,13 +482,13 @@ error: `health` is not supported by this version of Witgate
             ],
         );
         check_cluster(
-            "endpoints=[]\nbalance='least-requests'\nconnect_timeout='0s'\npool={idle=-1,max_pending=1}\nslow_start={}\n",
+            "endpoints=[]\nbalance='least-requests'\nconnect_timeout='0s'\npool={idle=-1,max_pending=1}\nretry_budget={}\n",
             &[
                 "4:9 cluster[0].balance: bad `balance`: \"least-requests\" is none of the accepted words | \"round-robin\", \"least-request\", \"random\", \"ring-hash\", \"maglev\" or { plugin = \"…\" } | did you mean \"least-request\"?",
                 "5:17 cluster[0].connect_timeout: bad `connect_timeout`: \"0s\" is out of range |…",
                 "6:12 cluster[0].pool.idle: bad `idle`: -1 is out of range |…",
                 "6:15 cluster[0].pool.max_pending: `max_pending` is not supported by this version of Witgate |…",
-                "7:1 cluster[0].slow_start: `slow_start` is not supported by this version of Witgate |…",
+                "7:1 cluster[0].retry_budget: `retry_budget` is not supported by this version of Witgate |…",
             ],
         );
         for (balance, expected) in [
@@ -467,6 +516,64 @@ error: `health` is not supported by this version of Witgate
             ("{plugin='p',fallback='p'}", "4:30 cluster[0].balance.fallback: bad `fallback`: \"p\" is none…"),
         ] {
             check_cluster(&format!("endpoints=[]\nbalance={balance}\n"), &[expected]);
+        }
+    }
+
+    #[test]
+    fn health() {
+        let clustered = |keys: &str| format!("endpoints=[{{address='a:1'}}]\n{keys}\n");
+        for (keys, expected) in [
+            (
+                "health={}",
+                "4:8 cluster[0].health: nothing is asked of the endpoints | exactly one of `http` = { path = \"/healthz\" } and `tcp` = {} | -",
+            ),
+            ("health={http={},tcp={}}", "4:8 cluster[0].health: `http` stands beside `tcp` |…"),
+            (
+                "health={grpc={},tcp={}}",
+                "4:9 cluster[0].health.grpc: `grpc` is not supported by this version of Witgate |…",
+            ),
+            (
+                "health={http={path='x'}}",
+                "4:20 cluster[0].health.http.path: bad `path`: \"x\" does not start with '/' |…",
+            ),
+            (
+                "health={http={path='/a?b c'}}",
+                "4:20 cluster[0].health.http.path: bad `path`: \"/a?b c\" has ' ' in it, which no query has |…",
+            ),
+            (
+                "health={http={expect=[]}}",
+                "4:22 cluster[0].health.http.expect: no status is expected, so every check fails |…",
+            ),
+            (
+                "health={http={expect=['299-200']}}",
+                "4:23 cluster[0].health.http.expect[0]: bad element of `expect`: \"299-200\" is not a range of statuses from 100 to 599 |…",
+            ),
+            ("health={http={host='a/b'}}", "4:20 cluster[0].health.http.host: bad `host`: \"a/b\" is not a host |…"),
+            ("health={tcp={expect=''}}", "4:21 cluster[0].health.tcp.expect: bad `expect`: it is 0 bytes long |…"),
+            (
+                "health={tcp={},rise=0}",
+                "4:21 cluster[0].health.rise: bad `rise`: 0 is out of range | an integer from 1 to 1000 | -",
+            ),
+            (
+                "outlier={latency={}}",
+                "4:10 cluster[0].outlier.latency: `latency` is not supported by this version of Witgate |…",
+            ),
+            (
+                "outlier={max_ejection='1s'}",
+                "4:23 cluster[0].outlier.max_ejection: bad `max_ejection`: \"1s\" is out of range | a duration from \"30s\" to \"8760h\", such as \"5m\" | -",
+            ),
+            (
+                "outlier={success_rate={stdev_factor='2'}}",
+                "4:37 cluster[0].outlier.success_rate.stdev_factor: `stdev_factor` must be a number, not a string | a number from 0.1 to 100 | -",
+            ),
+            ("slow_start={}", "4:12 cluster[0].slow_start: `window` is missing |…"),
+            (
+                "slow_start={window='30s',aggression=11}",
+                "4:37 cluster[0].slow_start.aggression: bad `aggression`: 11 is out of range | a number from 0.1 to 10 | -",
+            ),
+            ("panic_percent=101", "4:15 cluster[0].panic_percent: bad `panic_percent`: 101 is out of range |…"),
+        ] {
+            check_cluster(&clustered(keys), &[expected]);
         }
     }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use witgate_core::{
     balance::Picker,
     config::{Algorithm, Balance, ScoreMode},
-    endpoint::{Endpoint, State},
+    endpoint::{Cause, Endpoint, State},
 };
 
 use super::{
@@ -24,8 +24,9 @@ pub(super) fn list(control: &Control) -> Reply {
     reply::json(StatusCode::OK, &json!({ "generation": generation.serial, "clusters": clusters }))
 }
 
-/// `{"name", "balance", "scorer", "eligible", "endpoints": [{"address", "zone", "state", "weight", "effective_weight",
-/// "in_flight", "latency_ms", "success_rate", "requests", "failures", "available_ms"}]}`
+/// `{"name", "balance", "scorer", "eligible", "panic", "endpoints": [{"address", "zone", "state", "health", "complaint",
+/// "ejected", "ejections", "weight", "effective_weight", "in_flight", "latency_ms", "success_rate", "requests", "failures",
+/// "available_ms"}]}`
 pub(super) fn show(control: &Control, name: &str) -> Result<Reply, ApiError> {
     let generation = control.live.load();
     let cluster = generation.cluster_index(name).and_then(|index| generation.clusters.get(index)).ok_or_else(|| {
@@ -44,6 +45,7 @@ fn one(cluster: &Cluster, now: Instant) -> Value {
         "balance": algorithm(&cluster.config.balance),
         "scorer": scorer(cluster, now),
         "eligible": picker.eligible_count(),
+        "panic": picker.is_panicking(),
         "connect_timeout_ms": millis(cluster.config.connect_timeout),
         "endpoints": endpoints,
     })
@@ -94,10 +96,20 @@ pub(super) fn endpoint(endpoint: &Endpoint, picker: &Picker, index: usize, now: 
         State::Active => "active",
         State::Draining => "draining",
     };
+    let ejected = endpoint.ejected_until().map(|until| {
+        json!({
+            "cause": endpoint.ejection_cause().map(Cause::word),
+            "left_ms": millis(until.saturating_duration_since(now)),
+        })
+    });
     let shown = json!({
         "address": endpoint.address(),
         "zone": endpoint.zone(),
         "state": state,
+        "health": endpoint.health().word(),
+        "complaint": endpoint.complaint(),
+        "ejected": ejected,
+        "ejections": endpoint.ejections(),
         "weight": endpoint.weight(),
         "effective_weight": number(picker.effective_weight(index).into(), 4),
         "in_flight": endpoint.in_flight(),

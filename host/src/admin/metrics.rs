@@ -146,7 +146,26 @@ impl Scrape {
                 ([("cluster", name), ("endpoint", endpoint.address())], f64::from(picker.effective_weight(index)))
             })
         });
-        page.family(names::ENDPOINT_EFFECTIVE_WEIGHT, weights, gauge)
+        page.family(names::ENDPOINT_EFFECTIVE_WEIGHT, weights, gauge)?;
+        self.health(page)
+    }
+
+    fn health(&self, page: &mut Page<'_, '_>) -> fmt::Result {
+        let all = || {
+            self.generation.clusters.iter().flat_map(|cluster| {
+                let labels = |address| [("cluster", cluster.config.name.as_str()), ("endpoint", address)];
+                cluster.endpoints.iter().map(move |endpoint| (labels(endpoint.address()), endpoint))
+            })
+        };
+        page.family(names::ENDPOINT_HEALTHY, all().map(|(l, e)| (l, u64::from(e.health().is_up()))), gauge)?;
+        page.family(names::ENDPOINT_CHECKS, all().map(|(l, e)| (l, e.checks().0)), counter)?;
+        page.family(names::ENDPOINT_CHECK_FAILURES, all().map(|(l, e)| (l, e.checks().1)), counter)?;
+        let ejected = all().map(|(l, e)| (l, u64::from(e.ejected_until().is_some())));
+        page.family(names::ENDPOINT_EJECTED, ejected, gauge)?;
+        page.family(names::ENDPOINT_EJECTIONS, all().map(|(l, e)| (l, e.ejections())), counter)?;
+        let panics = self.generation.clusters.iter();
+        let panics = panics.map(|c| ([("cluster", c.config.name.as_str())], u64::from(c.native.is_panicking())));
+        page.family(names::CLUSTER_PANIC, panics, gauge)
     }
 
     fn plugins(&self, page: &mut Page<'_, '_>) -> fmt::Result {

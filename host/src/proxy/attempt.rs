@@ -5,12 +5,17 @@ use std::{future::Future, pin::Pin, rc::Rc, sync::Arc, task::Poll, time::Instant
 
 use http::{Version, response};
 use smallvec::SmallVec;
-use witgate_core::{config::ScoreMode, endpoint::Endpoint, request::Head};
+use witgate_core::{
+    config::ScoreMode,
+    endpoint::{Endpoint, Outcome as Tried},
+    request::Head,
+};
 
 use super::{
     Flight,
     ask::{self, Asker},
     decide::Forward,
+    exchange::Exchange,
     headers,
 };
 use crate::{
@@ -58,13 +63,13 @@ pub async fn forward(flight: &mut Flight) -> Outcome {
     loop {
         let endpoint = cluster.endpoints.get(index).ok_or(Reason::NoHealthyEndpoint)?;
         tried.push(u32::try_from(index).unwrap_or(u32::MAX));
-        exchange.trying(endpoint.begin());
+        exchange.trying(forward.cluster, endpoint.begin());
         let (connection, reused) = match connection(&worker, cluster, endpoint).await {
             Ok(connection) => connection,
             Err(error) => {
                 worker.cells().connect_failed.up();
                 began = Instant::now();
-                endpoint.record(began, None, false);
+                exchange.tried(began, None, Tried::Local);
                 tracing::debug!(cluster = cluster.config.name, endpoint = endpoint.address(), %error, "connect failed");
                 index = again(&worker, cluster, forward, &tried).ok_or(Reason::ConnectFailure)?;
                 continue;
@@ -73,8 +78,8 @@ pub async fn forward(flight: &mut Flight) -> Outcome {
         match connection.exchange(head, body.take()).await {
             Ok((mut parts, incoming)) => {
                 let now = Instant::now();
-                let ok = !parts.status.is_server_error();
-                endpoint.record(now, Some(now.saturating_duration_since(began)), ok);
+                let latency = now.saturating_duration_since(began);
+                exchange.tried(now, Some(latency), Tried::of_status(parts.status));
                 finish(&mut parts, &generation, forward, endpoint);
                 return Ok((parts, incoming, now));
             }
@@ -84,7 +89,7 @@ pub async fn forward(flight: &mut Flight) -> Outcome {
                 tried.pop();
                 began = Instant::now();
             }
-            Err(failed) => return Err(classify(&failed.error, fate.get(), endpoint)),
+            Err(failed) => return Err(classify(&failed.error, fate.get(), exchange)),
         }
     }
 }
@@ -158,15 +163,15 @@ fn finish(parts: &mut response::Parts, generation: &Generation, forward: &Forwar
 }
 
 /// Whose fault it was that no response came.
-fn classify(error: &upstream::Error, fate: BodyFate, endpoint: &Endpoint) -> Reason {
+fn classify(error: &upstream::Error, fate: BodyFate, exchange: &Exchange) -> Reason {
     match fate {
         BodyFate::TooLarge => return Reason::BodyTooLarge,
         BodyFate::Malformed => return Reason::BadRequest,
         BodyFate::Broken => return Reason::ClientAborted,
         BodyFate::Fine => {}
     }
-    endpoint.record(Instant::now(), None, false);
-    tracing::debug!(endpoint = endpoint.address(), %error, "no response");
+    exchange.tried(Instant::now(), None, Tried::Local);
+    tracing::debug!(%error, "no response");
     match error {
         // The client's body was shorter or longer than it said.
         upstream::Error::Body => Reason::ClientAborted,

@@ -7,7 +7,10 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
-use witgate_core::endpoint::InFlight;
+use witgate_core::{
+    endpoint::{InFlight, Outcome},
+    outlier,
+};
 
 use crate::{
     drain::Phase,
@@ -33,6 +36,8 @@ pub struct Exchange {
     nth: u64,
     /// None until the response's head is known.
     status: Option<StatusCode>,
+    /// Index of the cluster whose endpoint is tried.
+    cluster: usize,
     /// Counts the request at its endpoint while it lives.
     in_flight: Option<InFlight>,
     settled: bool,
@@ -50,6 +55,7 @@ impl Exchange {
             version,
             nth: conn.begin(),
             status: None,
+            cluster: 0,
             in_flight: None,
             settled: false,
         }
@@ -65,16 +71,31 @@ impl Exchange {
         self.route = Some(route);
     }
 
-    /// An endpoint is being tried.
-    pub fn trying(&mut self, in_flight: InFlight) {
+    /// An endpoint of the cluster with this index is being tried.
+    pub fn trying(&mut self, cluster: usize, in_flight: InFlight) {
+        self.cluster = cluster;
         self.in_flight = Some(in_flight);
+    }
+
+    /// Records how the try ended. Where failures have come to be too many in a row, whoever ejects is told.
+    pub fn tried(&self, now: Instant, latency: Option<Duration>, outcome: Outcome) {
+        let Some(endpoint) = self.in_flight.as_ref().map(InFlight::endpoint) else { return };
+        let counts = endpoint.record(now, latency, outcome);
+        if outcome.is_success() {
+            return;
+        }
+        let rules = self.generation.clusters.get(self.cluster).and_then(|cluster| cluster.config.outlier.as_deref());
+        if let Some(cause) = rules.and_then(|rules| outlier::by_row(rules, counts))
+            && endpoint.accuse(cause)
+        {
+            self.worker.live.shared().note_observed();
+        }
     }
 
     /// Charges a timeout to the endpoint that was being tried.
     pub fn blame(&mut self) {
-        if let Some(in_flight) = self.in_flight.take() {
-            in_flight.endpoint().record(Instant::now(), None, false);
-        }
+        self.tried(Instant::now(), None, Outcome::Local);
+        self.in_flight = None;
     }
 
     /// The one generation of this request.

@@ -64,6 +64,16 @@ metrics! {
     ENDPOINT_EFFECTIVE_WEIGHT: Gauge "witgate_endpoint_effective_weight",
         "Weight that the endpoint is picked by; 0 takes it out. {cluster, endpoint}";
 
+    ENDPOINT_HEALTHY: Gauge "witgate_endpoint_healthy",
+        "1 while active checks do not keep it out. {cluster, endpoint}";
+    ENDPOINT_CHECKS: Counter "witgate_endpoint_checks_total", "Active checks that ended. {cluster, endpoint}";
+    ENDPOINT_CHECK_FAILURES: Counter "witgate_endpoint_check_failures_total",
+        "Active checks that failed. {cluster, endpoint}";
+    ENDPOINT_EJECTED: Gauge "witgate_endpoint_ejected", "1 while it is ejected. {cluster, endpoint}";
+    ENDPOINT_EJECTIONS: Counter "witgate_endpoint_ejections_total", "Ejections. {cluster, endpoint}";
+    CLUSTER_PANIC: Gauge "witgate_cluster_panic",
+        "1 while too few endpoints are available and all are picked. {cluster}";
+
     PLUGIN_CALLS: Counter "witgate_plugin_calls_total",
         "Calls of a plugin; a version that becomes live again counts on. {plugin, version, question}";
     PLUGIN_FALLBACKS: Counter "witgate_plugin_fallbacks_total",

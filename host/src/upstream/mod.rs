@@ -3,6 +3,7 @@
 mod body;
 mod connect;
 mod h1;
+pub mod probe;
 mod stream;
 
 use std::{

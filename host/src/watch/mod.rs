@@ -1,3 +1,5 @@
-//! Loops in the background that follow the generation that is live. None of them is ever waited for by a request.
+//! Background loops that follow the current generation.
 
+pub mod endpoints;
+pub mod health;
 pub mod scores;

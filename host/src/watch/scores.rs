@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use witgate_core::{answer, balance::Picker, config::ScoreMode};
+use witgate_core::{answer, config::ScoreMode};
 use witgate_policy::{Instances, Question};
 
 use crate::{
@@ -100,19 +100,21 @@ fn weigh(
         plugin.reject(instances, Question::Weigh, &malformed.0, now);
         return;
     }
-    let table = Arc::new(cluster.native.rescore(Some(&given)));
+    let given = given.into();
     let Ok(_published) =
-        control.live.publish(|present| Ok::<_, std::convert::Infallible>(with_table(present, cluster, table, now)));
+        control.live.publish(|present| Ok::<_, std::convert::Infallible>(with_table(present, cluster, &given, now)));
 }
 
 /// The present generation with one cluster's table replaced; none where the cluster has changed since it was asked about.
-fn with_table(present: &Generation, asked: &Cluster, table: Arc<Picker>, made: Instant) -> Option<Generation> {
+fn with_table(present: &Generation, asked: &Cluster, given: &Arc<[f32]>, made: Instant) -> Option<Generation> {
     let index = present.cluster_index(&asked.config.name)?;
     let cluster = &present.clusters[index];
     if !Arc::ptr_eq(&cluster.endpoints, &asked.endpoints) {
         return None;
     }
     let mut cluster = Cluster::clone(cluster);
+    // Of the picker that stands now: the one that was asked about may have endpoints that are out since.
+    let table = Arc::new(cluster.native.rescore(Some(given)));
     cluster.scorer.as_mut()?.table = Some((table, made));
     let mut clusters = present.clusters.to_vec();
     clusters[index] = Arc::new(cluster);

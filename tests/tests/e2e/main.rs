@@ -5,6 +5,7 @@ mod examples;
 #[path = "../../fixtures/mod.rs"]
 mod fixtures;
 mod framing;
+mod health;
 mod plugins;
 mod proxying;
 mod reference;

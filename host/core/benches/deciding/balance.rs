@@ -8,7 +8,8 @@ use std::{
 use witgate_core::{
     balance::{Cursor, Picker},
     config::{self, Algorithm},
-    endpoint::{Endpoint, InFlight},
+    eligible::Rules,
+    endpoint::{Endpoint, InFlight, Outcome},
 };
 
 use crate::{
@@ -57,7 +58,7 @@ impl Cluster {
         let endpoints: Arc<[Arc<Endpoint>]> = (0..count).map(|n| endpoint(n, weight(n), now)).collect();
         let in_flight = endpoints.iter().zip(0u32..).flat_map(|(e, n)| (0..n * 7 % 4).map(|_| e.begin())).collect();
         Self {
-            picker: Picker::build(endpoints, algorithm, None),
+            picker: Picker::new(endpoints, algorithm, Rules::default(), Instant::now()),
             has_hash: matches!(algorithm, Algorithm::RingHash | Algorithm::Maglev),
             tried: &[],
             _in_flight: in_flight,
@@ -65,7 +66,7 @@ impl Cluster {
     }
 
     fn scored(mut self) -> Self {
-        self.picker = self.picker.rescore(Some(&scores(self.picker.eligible_count())));
+        self.picker = self.picker.rescore(Some(&scores(self.picker.eligible_count()).into()));
         self
     }
 
@@ -91,7 +92,7 @@ fn pick(name: impl Into<String>, cluster: impl FnOnce() -> Cluster + 'static) ->
 fn rescore() -> Operation {
     Operation::new("take new scores, 64", ROUNDS / 16, || {
         let picker = Cluster::new(Algorithm::LeastRequest, 64, |_| 1).picker;
-        let scores = scores(64);
+        let scores = scores(64).into();
         (|| (), move |()| picker.rescore(Some(&scores)))
     })
 }
@@ -119,7 +120,8 @@ fn record(what: &str, apart: u64) -> Operation {
             (time, numbers())
         };
         let work = move |(now, n): (Instant, usize)| {
-            endpoint.record(now, Some(Duration::from_micros(800 + 13 * n as u64)), n > 0);
+            let outcome = if n > 0 { Outcome::Success } else { Outcome::ServerError };
+            endpoint.record(now, Some(Duration::from_micros(800 + 13 * n as u64)), outcome);
         };
         (input, work)
     })

@@ -8,16 +8,19 @@ mod shares;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Instant,
 };
 
 use smallvec::SmallVec;
 
 use crate::{
     config::Algorithm,
-    eligible::eligible,
+    eligible::{Eligible, Rules, eligible},
     endpoint::Endpoint,
     hash::{mix, scale},
 };
@@ -44,11 +47,11 @@ impl Cursor {
     }
 }
 
-/// Picks endpoints of a cluster. Immutable; rebuilt off the request path whenever endpoints, states or weights
-/// change ([`build`](Self::build)), or only scores ([`rescore`](Self::rescore)).
+/// Picks endpoints of a cluster. Immutable; made anew off the request path when endpoints change ([`new`](Self::new)), when
+/// their states, weights or health do ([`renewed`](Self::renewed)), or only scores ([`rescore`](Self::rescore)).
 ///
-/// What is read per pick beside the tables is the endpoints' in-flight count, so a state or weight that changed since
-/// the picker was built has no effect on it.
+/// What is read per pick beside the tables is the endpoints' in-flight count, so what changed since the picker was made
+/// has no effect on it.
 #[derive(Debug, Clone)]
 pub struct Picker {
     base: Arc<Base>,
@@ -60,15 +63,22 @@ pub struct Picker {
 struct Base {
     endpoints: Arc<[Arc<Endpoint>]>,
     algorithm: Algorithm,
+    rules: Rules,
     /// Index in `endpoints` of each candidate, ascending.
     indices: Box<[u32]>,
-    /// Effective weight of each candidate, above 0.
+    /// Configured weight of each candidate, above 0.
+    configured: Box<[u32]>,
+    /// Effective weight of each candidate, above 0, in units.
     weights: Box<[u32]>,
+    /// What an endpoint of weight 1 has for its effective weight when it is warm.
+    unit: u32,
+    panic: bool,
     method: Method,
     /// (endpoint id, position), ascending.
-    ids: Box<[(u64, u32)]>,
-    /// For requests with a hash. Made at once for the hashing algorithms, else when first needed.
-    consistent: OnceLock<Consistent>,
+    ids: Arc<[(u64, u32)]>,
+    /// For requests with a hash. Made at once for the hashing algorithms, else when first needed. Shared by pickers that
+    /// differ in nothing that it depends on.
+    consistent: Arc<OnceLock<Consistent>>,
 }
 
 /// How a candidate is picked for a request without a hash.
@@ -89,46 +99,98 @@ struct Scored {
     shares: Arc<[f64]>,
     /// Draws from `live`.
     sampler: Arc<Sampler>,
+    /// What it was made of: a score for each endpoint.
+    given: Arc<[f32]>,
 }
 
 impl Picker {
     /// Makes the tables of an algorithm over the endpoints that are eligible now.
     ///
-    /// `scores` has one element for each endpoint and was accepted already. With scores, requests without a hash are
-    /// spread at random in proportion to score × weight ([`FLOOR`] holds, 0 is out) whatever the algorithm; requests
-    /// with a hash keep their endpoint while its score is not 0. Scores that would leave none of the eligible
-    /// endpoints, or of the wrong number, count as none.
-    ///
     /// O(n log n); up to tens of milliseconds for ring and table of a large cluster, so never on a worker.
-    pub fn build(endpoints: Arc<[Arc<Endpoint>]>, algorithm: Algorithm, scores: Option<&[f32]>) -> Self {
-        let candidates = eligible(&endpoints);
-        let indices: Box<[u32]> = candidates.iter().map(|&(index, _)| narrow(index)).collect();
-        let weights: Box<[u32]> = candidates.iter().map(|&(_, weight)| weight).collect();
-        let mut ids: Box<[(u64, u32)]> =
-            (0u32..).zip(&candidates).map(|(position, &(index, _))| (endpoints[index].id(), position)).collect();
-        ids.sort_unstable();
+    pub fn new(endpoints: Arc<[Arc<Endpoint>]>, algorithm: Algorithm, rules: Rules, now: Instant) -> Self {
+        let eligible = eligible(&endpoints, &rules, now);
+        Self::among(endpoints, algorithm, rules, eligible, None)
+    }
+
+    /// The same over the endpoints that are eligible now, with the same scores; none where nothing has changed.
+    #[must_use]
+    pub fn renewed(&self, now: Instant) -> Option<Self> {
+        let Base { endpoints, algorithm, rules, .. } = &*self.base;
+        let eligible = eligible(endpoints, rules, now);
+        if self.base.is_of(&eligible) {
+            return None;
+        }
+        let renewed = Self::among(Arc::clone(endpoints), *algorithm, *rules, eligible, Some(&self.base));
+        Some(renewed.rescore(self.scores()))
+    }
+
+    fn among(
+        endpoints: Arc<[Arc<Endpoint>]>,
+        algorithm: Algorithm,
+        rules: Rules,
+        eligible: Eligible,
+        before: Option<&Base>,
+    ) -> Self {
+        let Eligible { candidates, unit, panic } = eligible;
+        let indices: Box<[u32]> = candidates.iter().map(|c| narrow(c.index)).collect();
+        let configured: Box<[u32]> = candidates.iter().map(|c| c.weight).collect();
+        let weights: Box<[u32]> = candidates.iter().map(|c| c.effective).collect();
         let method = match algorithm {
             Algorithm::RoundRobin => Method::RoundRobin(Schedule::new(&weights)),
             Algorithm::LeastRequest => Method::LeastRequest(Sampler::by_weight(&weights)),
             Algorithm::Random => Method::Random(Sampler::by_weight(&weights)),
             Algorithm::RingHash | Algorithm::Maglev => Method::Hash,
         };
-        let base = Base { endpoints, algorithm, indices, weights, method, ids, consistent: OnceLock::new() };
-        if let Method::Hash = base.method {
+        let (ids, consistent) = match before {
+            // An endpoint that warms up changes its weight many times, and not whose clients it has.
+            Some(before) if before.indices == indices && before.configured == configured => {
+                (Arc::clone(&before.ids), Arc::clone(&before.consistent))
+            }
+            _ => {
+                let ids = (0u32..).zip(&candidates).map(|(position, c)| (endpoints[c.index].id(), position));
+                let mut ids: Vec<_> = ids.collect();
+                ids.sort_unstable();
+                (ids.into(), Arc::default())
+            }
+        };
+        let base =
+            Base { endpoints, algorithm, rules, indices, configured, weights, unit, panic, method, ids, consistent };
+        // Who had the table will want it again.
+        if matches!(base.method, Method::Hash) || before.is_some_and(|before| before.consistent.get().is_some()) {
             base.consistent();
         }
-        Self { base: Arc::new(base), scored: None }.rescore(scores)
+        Self { base: Arc::new(base), scored: None }
     }
 
-    /// The same picker with other scores (see [`build`](Self::build)) or without: states and weights are as they were
-    /// when it was built, and its tables are shared. O(n).
+    /// The same picker with other scores or without: states and weights are as they were when it was made, and its tables
+    /// are shared. O(n).
+    ///
+    /// `scores` has one element for each endpoint and was accepted already. With scores, requests without a hash are
+    /// spread at random in proportion to score × weight ([`FLOOR`] holds, 0 is out) whatever the algorithm; requests
+    /// with a hash keep their endpoint while its score is not 0. Scores that would leave none of the eligible
+    /// endpoints, or of the wrong number, count as none.
     #[must_use]
-    pub fn rescore(&self, scores: Option<&[f32]>) -> Self {
-        let scored = scores.filter(|scores| scores.len() == self.base.endpoints.len()).and_then(|scores| {
-            let scores: Vec<f32> = self.base.indices.iter().map(|&index| scores[wide(index)]).collect();
-            Scored::new(&scores, &self.base.weights)
+    pub fn rescore(&self, scores: Option<&Arc<[f32]>>) -> Self {
+        let scored = scores.filter(|scores| scores.len() == self.base.endpoints.len()).and_then(|given| {
+            let scores: Vec<f32> = self.base.indices.iter().map(|&index| given[wide(index)]).collect();
+            Scored::new(&scores, &self.base.weights, given)
         });
         Self { base: Arc::clone(&self.base), scored }
+    }
+
+    /// The scores that it was given, where they count.
+    pub fn scores(&self) -> Option<&Arc<[f32]>> {
+        self.scored.as_ref().map(|scored| &scored.given)
+    }
+
+    /// What was configured of who may be picked.
+    pub fn rules(&self) -> &Rules {
+        &self.base.rules
+    }
+
+    /// Whether so few endpoints are available that all are picked.
+    pub fn is_panicking(&self) -> bool {
+        self.base.panic
     }
 
     /// Makes the table for requests with a hash now. Call it off the request path where a route with affinity leads
@@ -226,7 +288,8 @@ impl Picker {
         best.0
     }
 
-    /// For display: the weight that `index` is picked by. Without scores the configured weight; with scores, what the
+    /// For display: the weight that `index` is picked by. Without scores the configured weight, or the part of it that an
+    /// endpoint has that warms up; with scores, what the
     /// configured weight would have to be for its share, so that the sum over the cluster stays the same. 0 where it
     /// is never picked.
     pub fn effective_weight(&self, index: usize) -> f32 {
@@ -236,7 +299,7 @@ impl Picker {
             }
             _ => self.weight_of(index),
         };
-        weight as f32
+        (weight / f64::from(self.base.unit)) as f32
     }
 
     fn least_loaded(&self, sampler: &Sampler, tried: &[u32], random: &mut dyn FnMut() -> u64) -> usize {
@@ -264,8 +327,8 @@ impl Picker {
     /// Requests in flight at a random one of the `weight` units that share the endpoint's requests evenly: in-flight
     /// / weight, rounded up as often as its fraction says.
     fn unit_load(&self, position: usize, bits: u32) -> u64 {
-        let load = (self.in_flight(position) << 32) / u64::from(self.base.weights[position]);
-        (load + u64::from(bits)) >> 32
+        let load = (self.in_flight(position) << 32).saturating_mul(u64::from(self.base.unit));
+        (load / u64::from(self.base.weights[position])).saturating_add(u64::from(bits)) >> 32
     }
 
     fn by_hash(&self, hash: u64, tried: &[u32]) -> usize {
@@ -328,11 +391,21 @@ impl Picker {
 }
 
 impl Base {
-    /// Ring or Maglev table over the configured weights. Scores have no part in it: they change ten times a second,
-    /// and a client's endpoint must not.
+    /// Whether it was made of this.
+    fn is_of(&self, eligible: &Eligible) -> bool {
+        self.unit == eligible.unit
+            && self.panic == eligible.panic
+            && self.indices.len() == eligible.candidates.len()
+            && eligible.candidates.iter().enumerate().all(|(at, c)| {
+                wide(self.indices[at]) == c.index && self.configured[at] == c.weight && self.weights[at] == c.effective
+            })
+    }
+
+    /// Ring or Maglev table over the configured weights. Scores and slow start have no part in it: they change ten times a
+    /// second, and a client's endpoint must not.
     fn consistent(&self) -> &Consistent {
         self.consistent.get_or_init(|| {
-            let members: Vec<_> = self.ids.iter().map(|&(id, p)| (id, p, self.weights[wide(p)])).collect();
+            let members: Vec<_> = self.ids.iter().map(|&(id, p)| (id, p, self.configured[wide(p)])).collect();
             match self.algorithm {
                 Algorithm::Maglev => maglev::table(&members),
                 _ => consistent::ring(&members),
@@ -343,11 +416,16 @@ impl Base {
 
 impl Scored {
     /// None where no score is above 0.
-    fn new(scores: &[f32], weights: &[u32]) -> Option<Self> {
+    fn new(scores: &[f32], weights: &[u32], given: &Arc<[f32]>) -> Option<Self> {
         let shares = shares::shares(scores, weights)?;
         let live: Arc<[u32]> = (0u32..).zip(&shares).filter(|(_, share)| **share > 0.0).map(|(p, _)| p).collect();
         let alive: Vec<f64> = live.iter().map(|&p| shares[wide(p)]).collect();
-        Some(Self { live, shares: shares.into(), sampler: Arc::new(Sampler::by_share(&alive)) })
+        Some(Self {
+            live,
+            shares: shares.into(),
+            sampler: Arc::new(Sampler::by_share(&alive)),
+            given: Arc::clone(given),
+        })
     }
 }
 

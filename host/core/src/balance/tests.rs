@@ -16,6 +16,11 @@ fn named(names: impl IntoIterator<Item = usize>, weight: impl Fn(usize) -> u32) 
     names.into_iter().map(new).collect()
 }
 
+fn build(endpoints: Arc<[Arc<Endpoint>]>, algorithm: Algorithm, scores: Option<&[f32]>) -> Picker {
+    let picker = Picker::new(endpoints, algorithm, Rules::default(), Instant::now());
+    picker.rescore(scores.map(Arc::from).as_ref())
+}
+
 fn cluster(weights: &[u32]) -> Arc<[Arc<Endpoint>]> {
     named(0..weights.len(), |i| weights[i])
 }
@@ -46,7 +51,7 @@ fn weights_are_shares_for_every_algorithm() {
         for weights in [&[1, 1, 1][..], &[5, 1, 1], &[10, 3], &[1, 2, 3, 4]] {
             let total: f64 = weights.iter().map(|&w| f64::from(w)).sum();
             let shares: Vec<f64> = weights.iter().map(|&w| f64::from(w) / total).collect();
-            let picker = Picker::build(cluster(weights), algorithm, None);
+            let picker = build(cluster(weights), algorithm, None);
             let idle = counts(&picker, 30_000, |_| None);
             // Power of two choices evens out only what is in flight; with nothing in flight it is the draw by weight.
             check_shares(&format!("{algorithm:?} {weights:?} without a hash"), &idle, &shares, 0.04);
@@ -71,7 +76,7 @@ fn who_is_out_is_never_picked() {
         let scores: Vec<f32> = (0..n).map(|_| random.below(3) as f32 * 0.7).collect();
         for algorithm in ALL {
             for scores in [None, Some(&scores[..])] {
-                let picker = Picker::build(Arc::clone(&endpoints), algorithm, scores);
+                let picker = build(Arc::clone(&endpoints), algorithm, scores);
                 check_never_out(&picker, scores, &mut random, &format!("round {round}, {algorithm:?}, {scores:?}"));
             }
         }
@@ -114,7 +119,7 @@ fn check_never_out(picker: &Picker, scores: Option<&[f32]>, random: &mut XorShif
 fn nothing_eligible_is_none() {
     for algorithm in ALL {
         for weights in [&[][..], &[0, 0]] {
-            let picker = Picker::build(cluster(weights), algorithm, None);
+            let picker = build(cluster(weights), algorithm, None);
             picker.prepare_affinity();
             for hash in [None, Some(1)] {
                 assert_eq!(picker.pick(&Cursor::default(), hash, &[], &mut || 5), None, "{algorithm:?} {weights:?}");
@@ -129,7 +134,7 @@ fn round_robin_goes_on_across_rebuilds() {
     let endpoints = cluster(&[1; 4]);
     let (cursor, mut picked) = (Cursor::default(), Vec::new());
     for _ in 0..6 {
-        let picker = Picker::build(Arc::clone(&endpoints), Algorithm::RoundRobin, None);
+        let picker = build(Arc::clone(&endpoints), Algorithm::RoundRobin, None);
         picked.push(picker.pick(&cursor, None, &[], &mut || 0).unwrap());
     }
     assert_eq!(picked, [0, 1, 2, 3, 0, 1]);
@@ -138,13 +143,13 @@ fn round_robin_goes_on_across_rebuilds() {
 #[test]
 fn least_request_prefers_the_less_loaded() {
     let endpoints = cluster(&[1, 1]);
-    let picker = Picker::build(Arc::clone(&endpoints), Algorithm::LeastRequest, None);
+    let picker = build(Arc::clone(&endpoints), Algorithm::LeastRequest, None);
     let _one = endpoints[0].begin();
     check_shares("one in flight at the first", &counts(&picker, 2_000, |_| None), &[0.0, 1.0], 0.0);
 
     // Weighted: four requests at weight 8 are less than two at weight 1.
     let endpoints = cluster(&[8, 1]);
-    let picker = Picker::build(Arc::clone(&endpoints), Algorithm::LeastRequest, None);
+    let picker = build(Arc::clone(&endpoints), Algorithm::LeastRequest, None);
     let _four: Vec<_> = (0..4).map(|_| endpoints[0].begin()).collect();
     let _two: Vec<_> = (0..2).map(|_| endpoints[1].begin()).collect();
     check_shares("weights 8 and 1", &counts(&picker, 2_000, |_| None), &[1.0, 0.0], 0.0);
@@ -154,7 +159,7 @@ fn least_request_prefers_the_less_loaded() {
 fn a_busy_cluster_has_requests_in_flight_by_weight() {
     for weights in [&[1, 1, 1, 1][..], &[4, 2, 1, 1], &[9, 1]] {
         let endpoints = cluster(weights);
-        let picker = Picker::build(Arc::clone(&endpoints), Algorithm::LeastRequest, None);
+        let picker = build(Arc::clone(&endpoints), Algorithm::LeastRequest, None);
         let (cursor, mut random) = (Cursor::default(), XorShift::new(4));
         let guards: Vec<_> = (0..400)
             .map(|_| endpoints[picker.pick(&cursor, None, &[], &mut || random.bits()).unwrap()].begin())
@@ -173,7 +178,7 @@ fn a_busy_cluster_has_requests_in_flight_by_weight() {
 fn two_choices_keep_the_greatest_load_low_at_ten_thousand() {
     let endpoints = cluster(&[1; 10_000]);
     let max = |algorithm| {
-        let picker = Picker::build(Arc::clone(&endpoints), algorithm, None);
+        let picker = build(Arc::clone(&endpoints), algorithm, None);
         let (cursor, mut random) = (Cursor::default(), XorShift::new(6));
         let guards: Vec<_> = (0..10_000)
             .map(|_| endpoints[picker.pick(&cursor, None, &[], &mut || random.bits()).unwrap()].begin())
@@ -197,7 +202,7 @@ fn scores_are_shares_whatever_the_algorithm() {
     ];
     for algorithm in ALL {
         for (weights, scores, shares) in cases {
-            let picker = Picker::build(cluster(weights), algorithm, Some(scores));
+            let picker = build(cluster(weights), algorithm, Some(scores));
             let what = format!("{algorithm:?} {weights:?} × {scores:?}");
             check_shares(&what, &counts(&picker, 60_000, |_| None), shares, 0.01);
             let total: f64 = weights.iter().map(|&w| f64::from(w)).sum();
@@ -215,7 +220,7 @@ fn scores_that_leave_nobody_count_as_none() {
     endpoints[2].set_state(State::Draining, Instant::now());
     let wrong: [&[f32]; 2] = [&[0.0, 0.0, 1.0], &[1.0]];
     for scores in wrong {
-        let picker = Picker::build(Arc::clone(&endpoints), Algorithm::Random, Some(scores));
+        let picker = build(Arc::clone(&endpoints), Algorithm::Random, Some(scores));
         check_shares(&format!("{scores:?}"), &counts(&picker, 10_000, |_| None), &[0.5, 0.5, 0.0], 0.02);
     }
 }
@@ -224,8 +229,8 @@ fn scores_that_leave_nobody_count_as_none() {
 fn scores_do_not_move_clients() {
     let endpoints = cluster(&[1; 5]);
     for algorithm in ALL {
-        let plain = Picker::build(Arc::clone(&endpoints), algorithm, None);
-        let scored = plain.rescore(Some(&[0.1, 5.0, 1.0, 0.0, 1.0]));
+        let plain = build(Arc::clone(&endpoints), algorithm, None);
+        let scored = plain.rescore(Some(&[0.1, 5.0, 1.0, 0.0, 1.0].into()));
         for i in 0..2_000usize {
             let hash = Some(hash_key(&i.to_le_bytes()));
             let pick = |p: &Picker| p.pick(&Cursor::default(), hash, &[], &mut || 0).unwrap();
@@ -237,7 +242,7 @@ fn scores_do_not_move_clients() {
 
 /// Where each of `keys` goes, by endpoint id.
 fn placed(endpoints: Arc<[Arc<Endpoint>]>, algorithm: Algorithm, keys: usize) -> Vec<u64> {
-    let picker = Picker::build(endpoints, algorithm, None);
+    let picker = build(endpoints, algorithm, None);
     (0..keys)
         .map(|i| {
             let picked = picker.pick(&Cursor::default(), Some(hash_key(&i.to_le_bytes())), &[], &mut || 0).unwrap();
@@ -285,7 +290,7 @@ fn hashing_does_not_depend_on_the_order_in_the_file() {
 #[test]
 fn hashing_is_fairly_even_at_ten_thousand() {
     for (algorithm, factor) in [(Algorithm::RingHash, 4.0), (Algorithm::Maglev, 3.0)] {
-        let picker = Picker::build(cluster(&[1; 10_000]), algorithm, None);
+        let picker = build(cluster(&[1; 10_000]), algorithm, None);
         let counts = counts(&picker, 400_000, |i| Some(mix(i as u64)));
         let (min, max) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
         assert!(*min > 2 && (*max as f64) < 40.0 * factor, "{algorithm:?}: {min} to {max} of 40 each");
@@ -295,7 +300,7 @@ fn hashing_is_fairly_even_at_ten_thousand() {
 #[test]
 fn drawn_candidates_are_distinct_and_fair() {
     let mut random = XorShift::new(8);
-    let picker = Picker::build(cluster(&[9, 1, 1, 0, 1]), Algorithm::LeastRequest, None);
+    let picker = build(cluster(&[9, 1, 1, 0, 1]), Algorithm::LeastRequest, None);
     let mut counts = [0usize; 5];
     for _ in 0..20_000 {
         let drawn = picker.draw(2, &mut || random.bits());
@@ -310,7 +315,7 @@ fn drawn_candidates_are_distinct_and_fair() {
 
 #[test]
 fn the_best_is_by_score_times_weight() {
-    let picker = Picker::build(cluster(&[1, 3, 1, 0]), Algorithm::Random, None);
+    let picker = build(cluster(&[1, 3, 1, 0]), Algorithm::Random, None);
     for (candidates, scores, want) in [
         (&[0u32, 1][..], &[2.0f32, 1.0][..], Some(1)),
         (&[0, 1], &[4.0, 1.0], Some(0)),

@@ -255,6 +255,21 @@ impl<'a> Value<'a> {
         within
     }
 
+    /// A number in a range, whole or not.
+    pub(super) fn number(&self, range: std::ops::RangeInclusive<f64>) -> Option<f64> {
+        let expected = format!("a number from {} to {}", range.start(), range.end());
+        let text = match self.value {
+            DeValue::Integer(number) => number.to_string(),
+            DeValue::Float(number) => number.to_string(),
+            _ => return self.wrong_type("a number", &expected),
+        };
+        let within = text.parse().ok().filter(|number| range.contains(number));
+        if within.is_none() {
+            return self.bad(Bad { message: format!("{} is out of range", clip(&text)), help: None }, &expected);
+        }
+        within
+    }
+
     /// The elements of an array of at most `most`.
     pub(super) fn array(&self, most: usize, expected: &str) -> Option<Vec<Value<'a>>> {
         let DeValue::Array(items) = self.value else {

@@ -1,19 +1,20 @@
 //! `[[cluster]]`.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     super::{
-        model::{Algorithm, Balance, Cluster, Endpoint, Pool, ScoreMode},
+        model::{Algorithm, Balance, Cluster, Endpoint, Outlier, Pool, ScoreMode},
         reader::{Spot, Table, Value, unsupported},
         references::{References, report_repeats},
         sink::Finding,
         value::{self, quoted},
     },
-    MAX_MANY, SOME_TIME, duration, name, plugin_reference, route,
+    MAX_MANY, SOME_TIME, duration, health, name, plugin_reference, route,
 };
 
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const DEFAULT_PANIC_PERCENT: u32 = 50;
 const ALGORITHMS: [(&str, Algorithm); 5] = [
     ("round-robin", Algorithm::RoundRobin),
     ("least-request", Algorithm::LeastRequest),
@@ -25,8 +26,7 @@ const ALGORITHMS: [(&str, Algorithm); 5] = [
 const LATER_ALGORITHM: &str = "peak-ewma";
 
 pub(super) fn cluster<'a>(table: Table<'a>, references: &mut References<'a>) -> Option<Cluster> {
-    table.later(&["slow_start", "tls", "protocol", "health", "outlier", "panic_percent", "overprovisioning"]);
-    table.later(&["zone", "retry_budget"]);
+    table.later(&["tls", "protocol", "overprovisioning", "zone", "retry_budget"]);
     let name = name(&table, &mut references.clusters);
     let endpoints = table.require("endpoints", "a list, such as [{ address = \"10.0.3.11:8080\" }]; it may be empty");
     let endpoints = endpoints.map(|value| endpoints_of(&value)).unwrap_or_default();
@@ -36,9 +36,36 @@ pub(super) fn cluster<'a>(table: Table<'a>, references: &mut References<'a>) -> 
     };
     let connect_timeout = table.take("connect_timeout").and_then(|value| duration(&value, SOME_TIME));
     let pool = table.table("pool", "{ idle = 32, idle_timeout = \"60s\" }").map(pool).unwrap_or_default();
+    let health = table.table("health", "{ http = { path = \"/healthz\" } }").and_then(health::health);
+    let slow_start = table.table("slow_start", "{ window = \"30s\" }").and_then(health::slow_start);
+    let outlier = table.take("outlier").and_then(|value| outlier(&value, endpoints.len()));
+    let panic_percent = table.take("panic_percent").and_then(|value| value.integer(0..=100_u32));
     table.finish();
-    let connect_timeout = connect_timeout.unwrap_or(DEFAULT_CONNECT_TIMEOUT);
-    Some(Cluster { name: name?, endpoints, balance: balance?, connect_timeout, pool })
+    Some(Cluster {
+        name: name?,
+        endpoints,
+        balance: balance?,
+        connect_timeout: connect_timeout.unwrap_or(DEFAULT_CONNECT_TIMEOUT),
+        pool,
+        health: health.map(Arc::new),
+        outlier: outlier.map(Arc::new),
+        slow_start,
+        panic_percent: panic_percent.unwrap_or(DEFAULT_PANIC_PERCENT),
+    })
+}
+
+/// Warns where `max_ejection_percent` of the endpoints that are configured is less than one of them.
+fn outlier(value: &Value<'_>, endpoints: usize) -> Option<Outlier> {
+    let outlier = health::outlier(value.table("{ consecutive_5xx = 5, max_ejection_percent = 10 }")?);
+    let allowed = endpoints * outlier.max_ejection_percent as usize / 100;
+    if allowed == 0 && endpoints > 0 {
+        let percent = outlier.max_ejection_percent;
+        let message = format!("nothing is ever ejected: {percent} % of {endpoints} endpoints is less than one");
+        let least = 100_usize.div_ceil(endpoints);
+        let finding = Finding::warning(&value.spot, message);
+        value.report(finding.expected(format!("`max_ejection_percent` of at least {least}")));
+    }
+    Some(outlier)
 }
 
 fn endpoints_of<'a>(value: &Value<'a>) -> Vec<Endpoint> {

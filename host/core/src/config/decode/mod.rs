@@ -3,6 +3,7 @@
 mod action;
 mod cluster;
 mod globals;
+mod health;
 mod listener;
 mod matching;
 mod plugin;

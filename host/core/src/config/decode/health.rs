@@ -1,0 +1,163 @@
+//! `health`, `outlier` and `slow_start` of a cluster.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use http::{HeaderValue, Method};
+
+use super::{
+    super::{
+        model::{FailurePercentage, Health, HttpProbe, Outlier, Probe, SlowStart, SuccessRate},
+        reader::{Table, Value},
+        sink::Finding,
+        value::{self, Bad, quoted},
+    },
+    MAX_LIST, SOME_TIME, duration,
+};
+
+const PROBE: &str = "exactly one of `http` = { path = \"/healthz\" } and `tcp` = {}";
+/// Results in a row, of health checks and of responses.
+const STREAK: RangeInclusive<u32> = 1..=1_000;
+const STREAK_OR_OFF: RangeInclusive<u32> = 0..=100_000;
+const PERCENT: RangeInclusive<u32> = 0..=100;
+/// Bytes of `send` and `expect`, and of a body that is looked for.
+const MAX_TEXT: usize = 4 << 10;
+
+pub(super) fn health(table: Table<'_>) -> Option<Health> {
+    table.later(&["grpc"]);
+    let (http, tcp) = (table.take("http"), table.take("tcp"));
+    if http.is_some() == tcp.is_some() {
+        let message = if http.is_some() { "`http` stands beside `tcp`" } else { "nothing is asked of the endpoints" };
+        table.sink.report(Finding::absence(&table.spot, message).expected(PROBE));
+    }
+    let probe = match (http, tcp) {
+        (Some(value), _) => value.table("{ path = \"/healthz\", expect = [\"200-299\"] }").map(http_probe),
+        (None, Some(value)) => value.table("{ send = \"…\", expect = \"…\" }").map(tcp_probe),
+        (None, None) => None,
+    };
+    let time = |key, default| time(&table, key, default);
+    let interval = time("interval", Duration::from_secs(2));
+    let timeout = time("timeout", Duration::from_secs(1));
+    let (fast_interval, down_interval) = (time("fast_interval", interval), time("down_interval", interval));
+    let (rise, fall) = (whole(&table, "rise", STREAK, 2), whole(&table, "fall", STREAK, 3));
+    let jitter_percent = whole(&table, "jitter_percent", PERCENT, 10);
+    table.finish();
+    Some(Health { probe: probe?, interval, timeout, rise, fall, fast_interval, down_interval, jitter_percent })
+}
+
+fn http_probe(table: Table<'_>) -> Probe {
+    let method = table.take("method").and_then(|value| value.parse("a method, such as \"GET\"", value::method));
+    let path = table.take("path").and_then(|value| value.parse("a path, such as \"/healthz?full\"", target));
+    let host = table.take("host").and_then(|value| value.parse("a host, such as \"api.internal\"", host));
+    let expect = table.take("expect").map(|value| statuses(&value)).unwrap_or_else(|| vec![200..=299]);
+    let expect_body = table.take("expect_body").and_then(|value| text(&value));
+    table.finish();
+    let (method, path) = (method.unwrap_or(Method::GET), path.unwrap_or_else(|| "/".to_owned()));
+    Probe::Http(HttpProbe { method, path, host, expect, expect_body })
+}
+
+fn tcp_probe(table: Table<'_>) -> Probe {
+    let text = |key| table.take(key).and_then(|value| text(&value));
+    let (send, expect) = (text("send"), text("expect"));
+    table.finish();
+    Probe::Tcp { send, expect }
+}
+
+pub(super) fn outlier(table: Table<'_>) -> Outlier {
+    table.later(&["latency"]);
+    let time = |key, seconds| time(&table, key, Duration::from_secs(seconds));
+    let streak = |key, default| whole(&table, key, STREAK_OR_OFF, default);
+    let base_ejection = time("base_ejection", 30);
+    let max_ejection = table.take("max_ejection").and_then(|value| duration(&value, base_ejection..=*SOME_TIME.end()));
+    let success_rate = table.table("success_rate", "{ stdev_factor = 1.9, min_hosts = 5, min_requests = 100 }");
+    let failures = table.table("failure_percentage", "{ threshold = 85, min_hosts = 5, min_requests = 50 }");
+    let outlier = Outlier {
+        consecutive_5xx: streak("consecutive_5xx", 5),
+        consecutive_gateway: streak("consecutive_gateway", 0),
+        consecutive_local: streak("consecutive_local", 5),
+        interval: time("interval", 10),
+        base_ejection,
+        max_ejection: max_ejection.unwrap_or(Duration::from_secs(300).max(base_ejection)),
+        max_ejection_percent: whole(&table, "max_ejection_percent", PERCENT, 10),
+        success_rate: success_rate.map(|table| {
+            let stdev_factor = table.take("stdev_factor").and_then(|value| value.number(0.1..=100.0)).unwrap_or(1.9);
+            let (min_hosts, min_requests) = volume(&table, 100);
+            table.finish();
+            SuccessRate { stdev_factor, min_hosts, min_requests }
+        }),
+        failure_percentage: failures.map(|table| {
+            let threshold = whole(&table, "threshold", 1..=100, 85);
+            let (min_hosts, min_requests) = volume(&table, 50);
+            table.finish();
+            FailurePercentage { threshold, min_hosts, min_requests }
+        }),
+    };
+    table.finish();
+    outlier
+}
+
+fn volume(table: &Table<'_>, requests: u32) -> (u32, u32) {
+    (whole(table, "min_hosts", 1..=100_000, 5), whole(table, "min_requests", 1..=1_000_000, requests))
+}
+
+pub(super) fn slow_start(table: Table<'_>) -> Option<SlowStart> {
+    let window = table.require("window", "how long it lasts, such as \"30s\"");
+    let window = window.and_then(|value| duration(&value, Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60)));
+    let aggression = table.take("aggression").and_then(|value| value.number(0.1..=10.0)).unwrap_or(1.0);
+    let min_weight_percent = whole(&table, "min_weight_percent", 1..=100, 10);
+    table.finish();
+    Some(SlowStart { window: window?, aggression, min_weight_percent })
+}
+
+fn time(table: &Table<'_>, key: &'static str, default: Duration) -> Duration {
+    table.take(key).and_then(|value| duration(&value, SOME_TIME)).unwrap_or(default)
+}
+
+fn whole(table: &Table<'_>, key: &'static str, range: RangeInclusive<u32>, default: u32) -> u32 {
+    table.take(key).and_then(|value| value.integer(range)).unwrap_or(default)
+}
+
+/// A text that is not empty, and not long.
+fn text(value: &Value<'_>) -> Option<String> {
+    value.parse("a text of 1 to 4096 bytes", |text| match text.len() {
+        1..=MAX_TEXT => Ok(text.to_owned()),
+        len => Err(Bad::new(format!("it is {len} bytes long"))),
+    })
+}
+
+/// A request's target: a path and perhaps a query.
+fn target(text: &str) -> Result<String, Bad> {
+    let (path, query) = text.split_once('?').unwrap_or((text, ""));
+    value::path(path)?;
+    match query.chars().find(|c| !c.is_ascii_graphic() || *c == '#') {
+        Some(c) => Err(Bad::new(format!("{} has {c:?} in it, which no query has", quoted(text)))),
+        None if text.is_ascii() => Ok(text.to_owned()),
+        None => Err(Bad::new(format!("{} is not ASCII", quoted(text))).help("percent-encode it")),
+    }
+}
+
+/// The value of a `Host` header.
+fn host(text: &str) -> Result<String, Bad> {
+    let graphic = !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && !b"/?#@".contains(&b));
+    match graphic && HeaderValue::from_str(text).is_ok() {
+        true => Ok(text.to_owned()),
+        false => Err(Bad::new(format!("{} is not a host", quoted(text)))),
+    }
+}
+
+fn statuses(value: &Value<'_>) -> Vec<RangeInclusive<u16>> {
+    let expected = "statuses, such as [\"200-299\", \"401\"]";
+    let items = value.array(MAX_LIST, expected).unwrap_or_default();
+    if items.is_empty() {
+        value.report(Finding::error(&value.spot, "no status is expected, so every check fails").expected(expected));
+    }
+    items.iter().filter_map(|item| item.parse("a status, or two with a hyphen between them", status)).collect()
+}
+
+fn status(text: &str) -> Result<RangeInclusive<u16>, Bad> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let number = |text: &str| text.trim().parse::<u16>().ok().filter(|status| (100..=599).contains(status));
+    match (number(first), number(last)) {
+        (Some(first), Some(last)) if first <= last => Ok(first..=last),
+        _ => Err(Bad::new(format!("{} is not a range of statuses from 100 to 599", quoted(text)))),
+    }
+}

@@ -1,0 +1,210 @@
+//! What a valid `[[cluster]]` says, as plain types.
+
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+
+use http::Method;
+
+/// `[[cluster]]`.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    /// Unique.
+    pub name: String,
+    /// May be empty: every request then gets 503.
+    pub endpoints: Vec<Endpoint>,
+    /// How an endpoint is picked.
+    pub balance: Balance,
+    /// Default 5 s.
+    pub connect_timeout: Duration,
+    /// Idle upstream connections.
+    pub pool: Pool,
+    /// Active health checks; none where the file is silent.
+    pub health: Option<Arc<Health>>,
+    /// Passive health; none where the file is silent.
+    pub outlier: Option<Arc<Outlier>>,
+    /// How endpoints that come to a cluster warm up; none where the file is silent.
+    pub slow_start: Option<SlowStart>,
+    /// Where fewer of the endpoints than this are healthy and not ejected, all are picked (0: never). Default 50.
+    pub panic_percent: u32,
+}
+
+/// `health`: active checks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// What is asked of an endpoint.
+    pub probe: Probe,
+    /// From the end of one check to the next; default 2 s.
+    pub interval: Duration,
+    /// Time that a check may take; default 1 s.
+    pub timeout: Duration,
+    /// Successes in a row that make an unhealthy endpoint healthy; default 2.
+    pub rise: u32,
+    /// Failures in a row that make a healthy endpoint unhealthy; default 3.
+    pub fall: u32,
+    /// In place of `interval` while the last result contradicts the endpoint's state; default `interval`.
+    pub fast_interval: Duration,
+    /// In place of `interval` while the endpoint is unhealthy; default `interval`.
+    pub down_interval: Duration,
+    /// Each interval is up to this much shorter or longer, at random; default 10.
+    pub jitter_percent: u32,
+}
+
+/// What a health check asks of an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probe {
+    /// `http`: a request over HTTP/1.1.
+    Http(HttpProbe),
+    /// `tcp`: a connection.
+    Tcp {
+        /// Sent once connected.
+        send: Option<String>,
+        /// Must be in what comes back; none is content with the connection.
+        expect: Option<String>,
+    },
+}
+
+/// `http` of a health check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpProbe {
+    /// Default `GET`.
+    pub method: Method,
+    /// Default `/`.
+    pub path: String,
+    /// Value of the `Host` header; default the endpoint's address.
+    pub host: Option<String>,
+    /// Statuses of a healthy endpoint; default 200 to 299.
+    pub expect: Vec<RangeInclusive<u16>>,
+    /// Must be in the first 64 KiB of the body.
+    pub expect_body: Option<String>,
+}
+
+/// `outlier`: passive health. What is 0 or none is off.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outlier {
+    /// Responses in a row with a status of 500 to 599; default 5.
+    pub consecutive_5xx: u32,
+    /// Responses in a row with 502, 503 or 504; default 0.
+    pub consecutive_gateway: u32,
+    /// Tries in a row that brought no response: not connected, reset, malformed, timed out; default 5.
+    pub consecutive_local: u32,
+    /// How often rates are looked at; default 10 s.
+    pub interval: Duration,
+    /// How long the first ejection lasts, the second twice as long, and so on; default 30 s.
+    pub base_ejection: Duration,
+    /// How long an ejection lasts at the most; default 300 s.
+    pub max_ejection: Duration,
+    /// Part of the endpoints that may be ejected at once, those that are about to be included; default 10.
+    pub max_ejection_percent: u32,
+    /// `success_rate`: endpoints whose success rate is far below the others'.
+    pub success_rate: Option<SuccessRate>,
+    /// `failure_percentage`: endpoints that fail too often, whatever the others do.
+    pub failure_percentage: Option<FailurePercentage>,
+}
+
+/// `success_rate` of outlier detection.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SuccessRate {
+    /// Ejected below the mean of the rates less this many standard deviations; default 1.9.
+    pub stdev_factor: f64,
+    /// Endpoints that must have had enough requests in the interval; default 5.
+    pub min_hosts: u32,
+    /// How many requests are enough; default 100.
+    pub min_requests: u32,
+}
+
+/// `failure_percentage` of outlier detection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FailurePercentage {
+    /// Ejected from this percentage of failures on; default 85.
+    pub threshold: u32,
+    /// As in [`SuccessRate`]; default 5.
+    pub min_hosts: u32,
+    /// As in [`SuccessRate`]; default 50.
+    pub min_requests: u32,
+}
+
+/// `slow_start`: the weight of an endpoint that came `t` ago is multiplied by
+/// `max(min_weight_percent / 100, (t / window) ^ (1 / aggression))`, as in Envoy.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SlowStart {
+    /// How long it lasts.
+    pub window: Duration,
+    /// 1: linear; above: faster at the begin; default 1.
+    pub aggression: f64,
+    /// Default 10.
+    pub min_weight_percent: u32,
+}
+
+/// One element of `endpoints`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// `host:port`, where host is an IP address or a DNS name. Unique within the cluster.
+    pub address: String,
+    /// Default 1; 0 takes no new traffic. At most 65,535.
+    pub weight: u32,
+    /// Any word.
+    pub zone: Option<String>,
+}
+
+/// `pool`.
+#[derive(Debug, Clone)]
+pub struct Pool {
+    /// Idle connections kept per endpoint and worker; default 32.
+    pub idle: usize,
+    /// Default 60 s.
+    pub idle_timeout: Duration,
+}
+
+/// A native balancing algorithm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Algorithm {
+    /// Smooth weighted round-robin.
+    RoundRobin,
+    /// Power of two choices by weight / (in-flight + 1).
+    #[default]
+    LeastRequest,
+    /// Weighted random.
+    Random,
+    /// Consistent hash of the affinity key on a ring.
+    RingHash,
+    /// Consistent hash of the affinity key in a Maglev table.
+    Maglev,
+}
+
+/// `balance`.
+#[derive(Debug, Clone)]
+pub enum Balance {
+    /// A word.
+    Native(Algorithm),
+    /// `{ plugin = "cost", … }`.
+    Plugin {
+        /// The plugin's name.
+        plugin: String,
+        /// `mode = "weigh"` (default) or `"pick"`.
+        mode: ScoreMode,
+        /// `fallback`: the algorithm in the plugin's place; default least-request.
+        fallback: Algorithm,
+    },
+}
+
+/// How a scorer is asked.
+#[derive(Debug, Clone)]
+pub enum ScoreMode {
+    /// The whole cluster, off the request path.
+    Weigh {
+        /// Default 100 ms.
+        interval: Duration,
+        /// A table older than this is not used; default 1 s.
+        stale_after: Duration,
+    },
+    /// A few drawn endpoints, per request.
+    Pick {
+        /// 2 to 8; default 2.
+        choices: usize,
+    },
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self { idle: 32, idle_timeout: Duration::from_secs(60) }
+    }
+}

@@ -1,0 +1,125 @@
+//! Results of active checks to a state: so many in a row turn it. Never makes a check.
+
+use std::time::Duration;
+
+use crate::{config, endpoint::Health};
+
+/// One endpoint's checks.
+#[derive(Debug, Clone, Copy)]
+pub struct Checks {
+    health: Health,
+    /// Results in a row that contradict the state.
+    against: u32,
+}
+
+impl Checks {
+    /// Goes on from a state.
+    pub fn new(health: Health) -> Self {
+        Self { health, against: 0 }
+    }
+
+    /// What the results so far say.
+    pub fn health(&self) -> Health {
+        self.health
+    }
+
+    /// A check ended. The first of all decides at once: an endpoint that nobody has asked yet has no state to lose.
+    pub fn observe(&mut self, ok: bool, rules: &config::Health) -> Health {
+        let result = if ok { Health::Healthy } else { Health::Unhealthy };
+        let needed = match self.health {
+            Health::Unchecked | Health::Waiting => 1,
+            Health::Healthy => rules.fall,
+            Health::Unhealthy => rules.rise,
+        };
+        self.against = if result == self.health { 0 } else { self.against + 1 };
+        if self.against >= needed {
+            (self.health, self.against) = (result, 0);
+        }
+        self.health
+    }
+
+    /// How long until the next check. `random` is any 64 bits.
+    pub fn pause(&self, rules: &config::Health, random: u64) -> Duration {
+        let interval = match self.health {
+            _ if self.against > 0 => rules.fast_interval,
+            Health::Unhealthy => rules.down_interval,
+            _ => rules.interval,
+        };
+        interval.mul_f64(1.0 + f64::from(rules.jitter_percent) / 100.0 * (2.0 * fraction(random) - 1.0))
+    }
+}
+
+/// When the first check is made, after an endpoint has come: spread over the interval, but no more than a second, which
+/// the endpoint may be waiting for.
+pub fn first_pause(rules: &config::Health, random: u64) -> Duration {
+    rules.interval.min(Duration::from_secs(1)).mul_f64(fraction(random))
+}
+
+/// On [0, 1).
+fn fraction(random: u64) -> f64 {
+    (random >> 11) as f64 / (1u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Probe;
+
+    fn rules() -> config::Health {
+        let seconds = Duration::from_secs;
+        config::Health {
+            probe: Probe::Tcp { send: None, expect: None },
+            interval: seconds(10),
+            timeout: seconds(1),
+            rise: 2,
+            fall: 3,
+            fast_interval: seconds(1),
+            down_interval: seconds(5),
+            jitter_percent: 10,
+        }
+    }
+
+    /// `+` is a success and `-` a failure; `U` and `D` are what is then said of the endpoint.
+    #[track_caller]
+    fn check(from: Health, script: &str) {
+        let (rules, mut checks) = (rules(), Checks::new(from));
+        for (n, pair) in script.as_bytes().chunks(2).enumerate() {
+            let want = if pair[1] == b'U' { Health::Healthy } else { Health::Unhealthy };
+            assert_eq!(checks.observe(pair[0] == b'+', &rules), want, "result {n} of {script}, from {from:?}");
+        }
+    }
+
+    #[test]
+    fn so_many_in_a_row_turn_the_state() {
+        check(Health::Healthy, "-U-U-D");
+        check(Health::Healthy, "-U-U+U-U-U-D-D");
+        check(Health::Unhealthy, "+D+U");
+        check(Health::Unhealthy, "+D-D+D+U-U-U-D");
+    }
+
+    #[test]
+    fn the_first_result_decides_at_once() {
+        for new in [Health::Unchecked, Health::Waiting] {
+            check(new, "+U-U-U-D");
+            check(new, "-D+D+U");
+        }
+    }
+
+    #[test]
+    fn pauses_follow_the_state_and_differ() {
+        let (rules, mut checks) = (rules(), Checks::new(Health::Healthy));
+        let middle = 1 << 63;
+        assert_eq!(checks.pause(&rules, middle), Duration::from_secs(10));
+        assert_eq!(checks.pause(&rules, 0), Duration::from_secs(9));
+        assert!((10.9..=11.0).contains(&checks.pause(&rules, u64::MAX).as_secs_f64()));
+        checks.observe(false, &rules);
+        assert_eq!(checks.pause(&rules, middle), Duration::from_secs(1), "it may be changing");
+        (0..2).for_each(|_| _ = checks.observe(false, &rules));
+        assert_eq!(checks.pause(&rules, middle), Duration::from_secs(5), "it is down");
+        checks.observe(true, &rules);
+        assert_eq!(checks.pause(&rules, middle), Duration::from_secs(1), "it may be changing back");
+        assert_eq!(first_pause(&rules, middle), Duration::from_millis(500));
+        let quick = config::Health { interval: Duration::from_millis(100), ..rules };
+        assert_eq!(first_pause(&quick, middle), Duration::from_millis(50));
+    }
+}

@@ -1,0 +1,122 @@
+//! One health check of one endpoint, over a connection of its own. Says whether it is well; decides nothing.
+
+use std::{io, ops::RangeInclusive, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use witgate_core::config::{Health, HttpProbe, Probe};
+
+/// Bytes that are looked through for what is expected.
+const LOOK_THROUGH: usize = 64 << 10;
+
+/// What is wrong with an endpoint.
+#[derive(Debug, thiserror::Error)]
+pub enum Complaint {
+    /// It cannot be connected to, or breaks off.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// It does not speak HTTP.
+    #[error("{0}")]
+    Http(#[from] hyper::Error),
+    /// What was configured makes no request.
+    #[error("{0}")]
+    Request(#[from] http::Error),
+    /// Another status than those of a healthy endpoint.
+    #[error("status {}, not {}", .0.as_u16(), show(.1))]
+    Status(StatusCode, Vec<RangeInclusive<u16>>),
+    /// What it says lacks the text.
+    #[error("no {0:?} in its answer")]
+    Missing(String),
+    /// It took too long.
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+}
+
+fn show(expected: &[RangeInclusive<u16>]) -> String {
+    let one = |range: &RangeInclusive<u16>| match (range.start(), range.end()) {
+        (first, last) if first == last => first.to_string(),
+        (first, last) => format!("{first}-{last}"),
+    };
+    expected.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// Checks an endpoint once, within the time that is configured.
+///
+/// # Errors
+/// What is wrong with it.
+pub async fn probe(address: &str, health: &Health) -> Result<(), Complaint> {
+    let checked = async {
+        let stream = TcpStream::connect(address).await?;
+        match &health.probe {
+            Probe::Http(probe) => http(stream, address, probe).await,
+            Probe::Tcp { send, expect } => tcp(stream, send.as_deref(), expect.as_deref()).await,
+        }
+    };
+    tokio::time::timeout(health.timeout, checked).await.map_err(|_| Complaint::Timeout(health.timeout))?
+}
+
+async fn http(stream: TcpStream, address: &str, probe: &HttpProbe) -> Result<(), Complaint> {
+    let request = Request::builder()
+        .method(&probe.method)
+        .uri(&probe.path)
+        .header(header::HOST, probe.host.as_deref().unwrap_or(address))
+        .header(header::USER_AGENT, concat!("witgate-health/", env!("CARGO_PKG_VERSION")))
+        .header(header::ACCEPT, "*/*")
+        .header(header::CONNECTION, "close")
+        .body(Empty::<Bytes>::new())?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let asked = async {
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        if !probe.expect.iter().any(|range| range.contains(&status.as_u16())) {
+            return Err(Complaint::Status(status, probe.expect.clone()));
+        }
+        let Some(expected) = &probe.expect_body else { return Ok(()) };
+        let (mut body, mut seen) = (response.into_body(), Vec::new());
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame?.into_data() else { continue };
+            seen.extend_from_slice(&data);
+            if contains(&seen, expected) {
+                return Ok(());
+            }
+            if seen.len() >= LOOK_THROUGH {
+                break;
+            }
+        }
+        Err(Complaint::Missing(expected.clone()))
+    };
+    // Dropped with the connection when there is an answer: nothing is left behind.
+    let mut connection = std::pin::pin!(connection);
+    let mut asked = std::pin::pin!(asked);
+    tokio::select! {
+        biased;
+        answer = &mut asked => answer,
+        // It ends when the endpoint closes it, after which what was read is still to be looked at.
+        _ = &mut connection => asked.await,
+    }
+}
+
+async fn tcp(mut stream: TcpStream, send: Option<&str>, expect: Option<&str>) -> Result<(), Complaint> {
+    if let Some(send) = send {
+        stream.write_all(send.as_bytes()).await?;
+    }
+    let Some(expected) = expect else { return Ok(()) };
+    let mut seen = Vec::with_capacity(1 << 10);
+    while seen.len() < LOOK_THROUGH && stream.read_buf(&mut seen).await? > 0 {
+        if contains(&seen, expected) {
+            return Ok(());
+        }
+    }
+    Err(Complaint::Missing(expected.to_owned()))
+}
+
+fn contains(seen: &[u8], expected: &str) -> bool {
+    memchr::memmem::find(seen, expected.as_bytes()).is_some()
+}

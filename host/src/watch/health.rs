@@ -1,0 +1,107 @@
+//! Active health checks: one task an endpoint, on the control thread and over connections of its own. Says what it found;
+//! who is picked is decided elsewhere.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::task::JoinHandle;
+use witgate_core::{
+    config,
+    endpoint::{Endpoint, Health},
+    health::{Checks, first_pause},
+};
+
+use crate::{control::Control, drain::Phase, generation::Generation, upstream::probe};
+
+/// The checks of one endpoint of one cluster. They end when it is dropped.
+struct Running {
+    endpoint: Arc<Endpoint>,
+    rules: Arc<config::Health>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// By the cluster's name and the endpoint's.
+type All = HashMap<(String, String), Running>;
+
+/// Runs until the proxy stops.
+pub async fn run(control: Arc<Control>) {
+    let mut phase = control.drain.watch();
+    let mut published = control.live.subscribe();
+    let (mut running, mut seen) = (All::new(), None);
+    loop {
+        published.borrow_and_update();
+        let generation = control.live.load();
+        // Other publications change neither endpoints nor what is configured of them.
+        if seen.replace(generation.config_serial) != Some(generation.config_serial) {
+            follow(&control, &generation, &mut running);
+        }
+        drop(generation);
+        tokio::select! {
+            _ = published.changed() => {}
+            _ = phase.wait_for(|p| *p >= Phase::Stop) => return,
+        }
+    }
+}
+
+/// Starts the checks that are missing, and ends those that nobody wants any more.
+fn follow(control: &Arc<Control>, generation: &Generation, running: &mut All) {
+    let mut before = std::mem::take(running);
+    for cluster in generation.clusters.iter() {
+        let Some(rules) = &cluster.config.health else { continue };
+        for endpoint in cluster.endpoints.iter() {
+            let key = (cluster.config.name.clone(), endpoint.address().to_owned());
+            let same = |r: &Running| Arc::ptr_eq(&r.endpoint, endpoint) && r.rules == *rules;
+            let checks = before.remove(&key).filter(same).unwrap_or_else(|| Running {
+                endpoint: Arc::clone(endpoint),
+                rules: Arc::clone(rules),
+                task: tokio::task::spawn_local(check(
+                    Arc::clone(control),
+                    key.0.clone(),
+                    Arc::clone(endpoint),
+                    Arc::clone(rules),
+                )),
+            });
+            running.insert(key, checks);
+        }
+    }
+}
+
+/// The checks of one endpoint. Never returns.
+async fn check(control: Arc<Control>, cluster: String, endpoint: Arc<Endpoint>, rules: Arc<config::Health>) {
+    let mut checks = Checks::new(endpoint.health());
+    let mut pause = first_pause(&rules, random());
+    loop {
+        tokio::time::sleep(pause).await;
+        let result = probe::probe(endpoint.address(), &rules).await;
+        let (before, now) = (checks.health(), checks.observe(result.is_ok(), &rules));
+        let complaint = result.err().map(|error| error.to_string());
+        if before != now {
+            tell(&cluster, &endpoint, now, complaint.as_deref());
+            endpoint.set_health(now, Instant::now());
+            control.live.note_observed();
+        }
+        endpoint.checked(complaint);
+        pause = checks.pause(&rules, random()).max(Duration::from_millis(1));
+    }
+}
+
+fn tell(cluster: &str, endpoint: &Endpoint, health: Health, complaint: Option<&str>) {
+    let endpoint = endpoint.address();
+    match complaint {
+        Some(complaint) if health == Health::Unhealthy => tracing::warn!(cluster, endpoint, complaint, "unhealthy"),
+        _ => tracing::info!(cluster, endpoint, "healthy"),
+    }
+}
+
+fn random() -> u64 {
+    getrandom::u64().unwrap_or(0) // Only spreads checks.
+}
