@@ -41,8 +41,11 @@ pub struct Parts<'a> {
 /// The next generation.
 pub fn assemble(config: Arc<Config>, parts: &Parts<'_>) -> Generation {
     let before = Before::of(parts.present);
-    let clusters: Arc<[Arc<Cluster>]> =
-        config.clusters.iter().map(|cluster| Arc::new(self::cluster(cluster, parts, &before))).collect();
+    let clusters: Arc<[Arc<Cluster>]> = config
+        .clusters
+        .iter()
+        .map(|c| Arc::new(cluster(c, parts, before.clusters.get(c.name.as_str()).copied())))
+        .collect();
     let by_name: HashMap<String, usize> =
         config.clusters.iter().enumerate().map(|(index, cluster)| (cluster.name.clone(), index)).collect();
     prepare_affinity(&config, &by_name, &clusters);
@@ -91,8 +94,27 @@ impl<'a> Before<'a> {
     }
 }
 
-fn cluster(config: &config::Cluster, parts: &Parts<'_>, before: &Before<'_>) -> Cluster {
-    let before = before.clusters.get(config.name.as_str());
+/// The present generation with other endpoints in the cluster with this index: all else is shared with it.
+pub fn with_endpoints(
+    present: &Generation,
+    index: usize,
+    endpoints: Vec<config::Endpoint>,
+    parts: &Parts<'_>,
+) -> Option<Generation> {
+    let before = present.clusters.get(index)?;
+    let mut config = Config::clone(&present.config);
+    config.clusters.get_mut(index)?.endpoints = endpoints;
+    let next = cluster(config.clusters.get(index)?, parts, Some(before));
+    if before.native.is_prepared_for_affinity() {
+        next.native.prepare_affinity();
+    }
+    let mut clusters = present.clusters.to_vec();
+    clusters[index] = Arc::new(next);
+    let config_serial = present.config_serial + 1;
+    Some(Generation { config: Arc::new(config), clusters: clusters.into(), config_serial, ..present.clone() })
+}
+
+fn cluster(config: &config::Cluster, parts: &Parts<'_>, before: Option<&Arc<Cluster>>) -> Cluster {
     let known: HashMap<&str, &Arc<Endpoint>> =
         before.iter().flat_map(|b| b.endpoints.iter()).map(|e| (e.address(), e)).collect();
     let endpoints: Arc<[Arc<Endpoint>]> = config

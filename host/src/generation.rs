@@ -191,6 +191,15 @@ impl Cluster {
 }
 
 impl Generation {
+    /// The same with the picker of one cluster made anew; none where nothing about it has changed.
+    pub fn with_renewed(&self, index: usize, now: Instant) -> Option<Self> {
+        let cluster = self.clusters.get(index)?;
+        let renewed = cluster.with_native(cluster.native.renewed(now)?);
+        let mut clusters = self.clusters.to_vec();
+        clusters[index] = Arc::new(renewed);
+        Some(Self { clusters: clusters.into(), ..self.clone() })
+    }
+
     /// Index of a cluster by name.
     pub fn cluster_index(&self, name: &str) -> Option<usize> {
         self.by_name.get(name).copied()

@@ -67,7 +67,7 @@ pub struct Candidate {
 /// neither unhealthy nor ejected. Where fewer than `panic_percent` of the members are available all of them are candidates:
 /// what is left would not carry the traffic, and what says that the rest is down may be wrong.
 ///
-/// A candidate that is warming up has its weight multiplied by [`warmth`], in proportion to the warmest one: if everyone
+/// A candidate that is warming up has its weight multiplied by its warmth (the formula of [`SlowStart`]), in proportion to the warmest one: if everyone
 /// is new, no one is slow.
 pub fn eligible(endpoints: &[Arc<Endpoint>], rules: &Rules, now: Instant) -> Eligible {
     let members = endpoints.iter().enumerate().filter_map(|(index, endpoint)| {

@@ -53,7 +53,8 @@ pub struct Head {
 }
 
 /// Names of headers that are quicker looked through than hashed: a hash goes byte by byte, and each step waits for the last.
-const FEW: usize = 12;
+/// At eight, a look through takes a sixth more instructions.
+const FEW: usize = 7;
 
 impl Default for Head {
     /// An empty `GET /` from 0.0.0.0.

@@ -81,7 +81,14 @@ impl Sent {
     /// # Errors
     /// As [`Sent::bytes`]; 400 with line and column where it is not what was expected.
     pub(super) async fn json<T: DeserializeOwned>(self, example: &str) -> Result<T, ApiError> {
-        let limit = Limit { bytes: JSON_LIMIT, set_by: "every JSON body" };
+        self.json_within(Limit { bytes: JSON_LIMIT, set_by: "every other JSON body" }, example).await
+    }
+
+    /// A JSON body within a limit of its own.
+    ///
+    /// # Errors
+    /// As [`Sent::json`].
+    pub(super) async fn json_within<T: DeserializeOwned>(self, limit: Limit<'_>, example: &str) -> Result<T, ApiError> {
         parse(&self.bytes(limit).await?, example)
     }
 

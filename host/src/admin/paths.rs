@@ -12,6 +12,8 @@ pub(super) enum Resource {
     Routes,
     Clusters,
     Cluster(String),
+    Endpoints(String),
+    Endpoint(String, String),
     Plugins,
     Plugin(String),
     Activate(String),
@@ -33,6 +35,8 @@ impl Resource {
             ["v1", "routes"] => Self::Routes,
             ["v1", "clusters"] => Self::Clusters,
             ["v1", "clusters", cluster] => Self::Cluster(name(cluster)?),
+            ["v1", "clusters", cluster, "endpoints"] => Self::Endpoints(name(cluster)?),
+            ["v1", "clusters", cluster, "endpoints", address] => Self::Endpoint(name(cluster)?, name(address)?),
             ["v1", "plugins"] => Self::Plugins,
             ["v1", "plugins", plugin] => Self::Plugin(name(plugin)?),
             ["v1", "plugins", plugin, "activate"] => Self::Activate(name(plugin)?),
@@ -59,6 +63,8 @@ impl Resource {
     pub(super) fn methods(&self) -> &'static str {
         match self {
             Self::Plugin(_) => "GET, HEAD, PUT, DELETE",
+            Self::Endpoints(_) => "PUT",
+            Self::Endpoint(..) => "PATCH",
             Self::Activate(_) | Self::Rollback(_) | Self::Explain | Self::Drain => "POST",
             _ => "GET, HEAD",
         }
@@ -110,6 +116,10 @@ mod tests {
         check("/v1/clusters/a%2Fb", Some(Resource::Cluster("a/b".into())));
         check("/v1/clusters/%c3%a4", Some(Resource::Cluster("ä".into())));
         check("/v1/plugins/canary/activate", Some(Resource::Activate("canary".into())));
+        check("/v1/clusters/a%2Fb/endpoints", Some(Resource::Endpoints("a/b".into())));
+        let endpoint = |address: &str| Some(Resource::Endpoint("c".into(), address.into()));
+        check("/v1/clusters/c/endpoints/10.0.0.1:80", endpoint("10.0.0.1:80"));
+        check("/v1/clusters/c/endpoints/%5B::1%5D:80", endpoint("[::1]:80"));
         for path in ["", "/", "*", "/v1", "/livez/", "/v1/plugins/", "/v1/plugins//activate", "/v2/routes"] {
             check(path, None);
         }

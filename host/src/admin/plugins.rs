@@ -171,7 +171,7 @@ pub(super) async fn activate(call: Call, name: String) -> Result<Reply, ApiError
     let wanted: Activate = call.sent().json(ACTIVATE).await?;
     let version = resolve(&name, &wanted.version, stored(&find(&desk.control, &name)?).1)?;
     let permit = desk.change_permit().await?;
-    let change = Change { peer, what: "activate", plugin: name.clone() };
+    let change = Change { peer, what: "activate", of: name.clone() };
     change.run(&desk.control, permit, move |control, name| control.activate(name, version).map(|()| version)).await?;
     show(&desk.control, &name)
 }
@@ -180,7 +180,7 @@ pub(super) async fn activate(call: Call, name: String) -> Result<Reply, ApiError
 pub(super) async fn rollback(call: Call, name: String) -> Result<Reply, ApiError> {
     find(&call.desk.control, &name)?;
     let permit = call.desk.change_permit().await?;
-    let change = Change { peer: Arc::clone(&call.peer), what: "rollback", plugin: name.clone() };
+    let change = Change { peer: Arc::clone(&call.peer), what: "rollback", of: name.clone() };
     change.run(&call.desk.control, permit, Control::rollback).await?;
     show(&call.desk.control, &name)
 }
@@ -190,7 +190,7 @@ pub(super) async fn remove(call: Call, name: String) -> Result<Reply, ApiError> 
     let [force] = query::switches(call.head.uri.query(), ["force"])?;
     let versions: Vec<u32> = stored(&find(&call.desk.control, &name)?).1.iter().map(|info| info.version).collect();
     let permit = call.desk.change_permit().await?;
-    let change = Change { peer: Arc::clone(&call.peer), what: "remove", plugin: name.clone() };
+    let change = Change { peer: Arc::clone(&call.peer), what: "remove", of: name.clone() };
     change.run(&call.desk.control, permit, move |control, name| control.remove(name, force)).await?;
     Ok(reply::json(StatusCode::OK, &json!({ "name": name, "removed": versions })))
 }

@@ -21,7 +21,7 @@ use witgate_policy::Instances;
 use super::{
     access,
     body::Sent,
-    clusters, drain, explain, listeners, metrics,
+    clusters, drain, endpoints, explain, listeners, metrics,
     paths::Resource,
     plugins, probes, query,
     reply::{ApiError, Reply},
@@ -226,6 +226,8 @@ async fn answer(resource: Resource, call: Call) -> Result<Reply, ApiError> {
         Resource::Routes => Ok(routes::list(&call.desk.control)),
         Resource::Clusters => Ok(clusters::list(&call.desk.control)),
         Resource::Cluster(name) => clusters::show(&call.desk.control, &name),
+        Resource::Endpoints(cluster) => endpoints::replace(call, cluster).await,
+        Resource::Endpoint(cluster, address) => endpoints::change(call, cluster, address).await,
         Resource::Plugins => Ok(plugins::list(&call.desk.control)),
         Resource::Plugin(name) if call.head.method == Method::PUT => upload::put(call, name).await,
         Resource::Plugin(name) if call.head.method == Method::DELETE => plugins::remove(call, name).await,

@@ -40,7 +40,7 @@ pub(super) async fn put(call: Call, name: String) -> Result<Reply, ApiError> {
     // Taken before the body is read: it bounds the memory of uploads as well as their compilations.
     let permit = desk.upload_permit().await?;
     let bytes = sent.bytes(limit).await?;
-    let change = Change { peer, what: "upload", plugin: name };
+    let change = Change { peer, what: "upload", of: name };
     let control = Arc::clone(&desk.control);
     if !progress {
         let uploaded = change.run(&control, permit, work(bytes, activate, |_| {})).await?;

@@ -12,10 +12,10 @@ use crate::control::{Control, ControlError};
 pub(super) struct Change {
     /// The other end of the connection.
     pub(super) peer: Arc<str>,
-    /// `upload`, `activate`, `rollback`, `remove`.
+    /// `upload`, `activate`, `rollback` and `remove` of a plugin; `endpoints` of a cluster, `endpoint`.
     pub(super) what: &'static str,
-    /// The plugin's name.
-    pub(super) plugin: String,
+    /// Its name.
+    pub(super) of: String,
 }
 
 impl Change {
@@ -28,7 +28,7 @@ impl Change {
     ) -> Result<T, ApiError> {
         let control = Arc::clone(control);
         let work = move || {
-            let outcome = work(&control, &self.plugin);
+            let outcome = work(&control, &self.of);
             self.audit(&outcome);
             drop(permit);
             outcome
@@ -43,10 +43,10 @@ impl Change {
     }
 
     fn audit<T: std::fmt::Debug>(&self, outcome: &Result<T, ControlError>) {
-        let (peer, change, plugin) = (&*self.peer, self.what, &*self.plugin);
+        let (peer, change, of) = (&*self.peer, self.what, &*self.of);
         match outcome {
-            Ok(done) => tracing::info!(target: "witgate::audit", peer, change, plugin, ?done, "changed"),
-            Err(error) => tracing::warn!(target: "witgate::audit", peer, change, plugin, %error, "not changed"),
+            Ok(done) => tracing::info!(target: "witgate::audit", peer, change, of, ?done, "changed"),
+            Err(error) => tracing::warn!(target: "witgate::audit", peer, change, of, %error, "not changed"),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! durable second, and published last, in one step; a change that fails leaves what was there.
 
 mod bring_up;
+mod endpoints;
 mod uses;
 
 use std::{
@@ -24,6 +25,7 @@ use crate::{
 };
 use bring_up::boot;
 pub use bring_up::try_file;
+pub use endpoints::EndpointChange;
 use uses::{tell_unanswered, unanswered, users_of};
 
 /// Where the control plane is handed to who answers for it, once it has started.

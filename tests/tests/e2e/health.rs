@@ -57,8 +57,8 @@ fn cluster(running: &Running) -> Value {
     running.call("GET", "/v1/clusters/c", b"").json()
 }
 
-fn wait_for_endpoint(running: &Running, nth: usize, what: &str, is: impl Fn(&Value) -> bool) -> Value {
-    wait_for(what, || Some(cluster(running)["endpoints"][nth].clone()).filter(&is))
+fn wait_for_endpoint(running: &Running, nth: usize, what: &str, mut is: impl FnMut(&Value) -> bool) -> Value {
+    wait_for(what, || Some(cluster(running)["endpoints"][nth].clone()).filter(&mut is))
 }
 
 fn wait_for_eligible(running: &Running, count: u64) {
@@ -227,4 +227,91 @@ fn who_cannot_be_connected_to_is_ejected_and_no_request_fails() {
         (cluster(&running)["endpoints"][1]["ejected"]["cause"] == "consecutive_local").then_some(())
     });
     wait_for_eligible(&running, 1);
+}
+
+#[test]
+fn a_drained_endpoint_gets_nothing_new_and_finishes_what_it_has() {
+    let (stays, drains) = (patient("stays"), patient("drains"));
+    let running = start(&[&stays.origin, &drains.origin], "");
+    let path = format!("/v1/clusters/c/endpoints/{}", drains.origin.address);
+    let answer = running.call("PATCH", &path, br#"{"state": "drain"}"#);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!((&answer.json()["eligible"], &answer.json()["endpoints"][1]["state"]), (&1.into(), &"draining".into()));
+    let mut client = running.client();
+    for _ in 0..30 {
+        assert_eq!(client.get("/", "").body, "stays");
+    }
+    assert_eq!(drains.requests(), 0);
+    assert_eq!(running.call("PATCH", &path, br#"{"state": "active", "weight": 3}"#).status, 200);
+    let shown = cluster(&running)["endpoints"][1].clone();
+    assert_eq!((&shown["state"], &shown["weight"]), (&"active".into(), &3.into()));
+    for _ in 0..40 {
+        client.get("/", "");
+    }
+    assert_eq!(drains.requests(), 30, "three of four");
+}
+
+#[test]
+fn a_set_of_endpoints_is_replaced_in_one_step() {
+    let (old, new) = (patient("old"), patient("new"));
+    let running = start(&[&old.origin], "");
+    let mut client = running.client();
+    assert_eq!(client.get("/", "").body, "old");
+    let set = |addresses: &[String]| {
+        let endpoints: Vec<String> = addresses.iter().map(|a| format!(r#"{{"address": "{a}"}}"#)).collect();
+        format!(r#"{{"endpoints": [{}]}}"#, endpoints.join(", "))
+    };
+    let (old_address, new_address) = (old.origin.address.to_string(), new.origin.address.to_string());
+    let put = |body: &str| running.call("PUT", "/v1/clusters/c/endpoints", body.as_bytes());
+    let answer = put(&set(&[new_address.clone(), old_address.clone()]));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.json()["endpoints"][1]["requests"], 1, "who stays is who it was");
+    assert_eq!(put(&set(&[new_address.clone()])).status, 200);
+    for _ in 0..10 {
+        assert_eq!(client.get("/", "").body, "new");
+    }
+    assert_eq!(put(&set(&[])).status, 200);
+    assert_eq!(client.get("/", "").status, 503);
+    for (body, status, part) in [
+        ("{}", 400, "missing field `endpoints`"),
+        (r#"{"endpoints": [{"address": "a"}]}"#, 422, "endpoints[0].address: \"a\" has no port"),
+        (r#"{"endpoints": [{"address": "a:1", "wieght": 1}]}"#, 400, "unknown field `wieght`"),
+    ] {
+        let refused = put(body);
+        let error = refused.json()["error"].as_str().unwrap_or_default().to_owned();
+        assert!(refused.status == status && error.contains(part), "{body}: {refused:?}");
+    }
+    assert_eq!(cluster(&running)["endpoints"].as_array().map(Vec::len), Some(0), "nothing changed");
+    for (path, body, status, part) in [
+        ("/v1/clusters/none/endpoints/a:1", "{}", 404, "there is no cluster"),
+        ("/v1/clusters/c/endpoints/a:1", r#"{"weight": 1}"#, 404, "has no endpoint"),
+        ("/v1/clusters/c/endpoints/a:1", "{}", 400, "nothing is to be changed"),
+        ("/v1/clusters/c/endpoints/a:1", r#"{"weight": 70000}"#, 422, "out of range"),
+        ("/v1/clusters/c/endpoints/a:1", r#"{"state": "down"}"#, 400, "unknown variant `down`"),
+    ] {
+        let refused = running.call("PATCH", path, body.as_bytes());
+        let error = refused.json()["error"].as_str().unwrap_or_default().to_owned();
+        assert!(refused.status == status && error.contains(part), "{path} {body}: {refused:?}");
+    }
+}
+
+#[test]
+fn who_comes_to_a_cluster_with_checks_waits_for_its_first() {
+    let (old, new) = (patient("old"), patient("new"));
+    new.health.store(503, SeqCst);
+    let running = start(&[&old.origin], CHECKED);
+    wait_for_endpoint(&running, 0, "a first check", |e| e["health"] == "healthy");
+    let body = format!(
+        r#"{{"endpoints": [{{"address": "{}"}}, {{"address": "{}"}}]}}"#,
+        old.origin.address, new.origin.address
+    );
+    assert_eq!(running.call("PUT", "/v1/clusters/c/endpoints", body.as_bytes()).status, 200);
+    let mut client = running.client();
+    wait_for_endpoint(&running, 1, "a check that fails", |e| {
+        assert_eq!(client.get("/", "").body, "old");
+        e["health"] == "unhealthy"
+    });
+    new.health.store(200, SeqCst);
+    wait_for_eligible(&running, 2);
+    assert_eq!(new.requests(), 0);
 }

@@ -199,6 +199,11 @@ impl Picker {
         self.base.consistent();
     }
 
+    /// Whether the table for requests with a hash is there.
+    pub fn is_prepared_for_affinity(&self) -> bool {
+        self.base.consistent.get().is_some()
+    }
+
     /// All endpoints of the cluster, eligible or not.
     pub fn endpoints(&self) -> &Arc<[Arc<Endpoint>]> {
         &self.base.endpoints
@@ -327,8 +332,9 @@ impl Picker {
     /// Requests in flight at a random one of the `weight` units that share the endpoint's requests evenly: in-flight
     /// / weight, rounded up as often as its fraction says.
     fn unit_load(&self, position: usize, bits: u32) -> u64 {
-        let load = (self.in_flight(position) << 32).saturating_mul(u64::from(self.base.unit));
-        (load / u64::from(self.base.weights[position])).saturating_add(u64::from(bits)) >> 32
+        // 32 bits in flight, 10 of a unit, 20 of a fraction.
+        let load = (self.in_flight(position) * u64::from(self.base.unit)) << 20;
+        (load / u64::from(self.base.weights[position]) + u64::from(bits >> 12)) >> 20
     }
 
     fn by_hash(&self, hash: u64, tried: &[u32]) -> usize {

@@ -6,6 +6,7 @@
 
 mod decode;
 mod diagnostic;
+mod endpoints;
 mod model;
 mod patterns;
 mod reader;
@@ -18,6 +19,7 @@ mod value;
 use std::path::Path;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Excerpt, MAX_DIAGNOSTICS, Severity};
+pub use endpoints::{MAX_WEIGHT, WantedEndpoint, endpoints};
 pub use model::*;
 
 /// A file that can be used.

@@ -22,7 +22,7 @@ use super::{
 /// Most elements of `[[listener]]` and of `[[plugin]]`.
 const MAX_FEW: usize = 1_000;
 /// Most elements of `[[route]]`, of `[[cluster]]` and of a cluster's `endpoints`.
-const MAX_MANY: usize = 100_000;
+pub(super) const MAX_MANY: usize = 100_000;
 /// Most elements of any other list.
 const MAX_LIST: usize = 1_000;
 

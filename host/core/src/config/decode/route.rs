@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{
     super::{
+        endpoints::MAX_WEIGHT,
         model::{Action, Affinity, Key, Route, RoutePlugins},
         reader::{Table, Value},
         references::References,
@@ -123,6 +124,6 @@ fn key(value: &Value<'_>) -> Option<Key> {
 pub(super) fn weight(table: &Table<'_>) -> Option<u32> {
     match table.take("weight") {
         None => Some(1),
-        Some(value) => value.integer(0..=65_535_u32),
+        Some(value) => value.integer(0..=MAX_WEIGHT),
     }
 }

@@ -1,0 +1,96 @@
+//! Endpoints that an operator changes while traffic flows: until the next start or configuration, which say it anew.
+
+use std::{convert::Infallible, sync::Arc, time::Instant};
+
+use witgate_core::{config, endpoint::State};
+
+use super::{Control, ControlError};
+use crate::{
+    assemble::{self, Parts},
+    generation::Generation,
+};
+
+/// What is to be different about an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EndpointChange {
+    /// Whether it takes new requests.
+    pub state: Option<State>,
+    /// Its configured weight.
+    pub weight: Option<u32>,
+}
+
+impl Control {
+    /// Gives a cluster other endpoints. Those that stay keep their health, statistics and connections; those that go
+    /// finish what they have. How many it has now.
+    ///
+    /// # Errors
+    /// There is no such cluster.
+    pub fn replace_endpoints(&self, cluster: &str, endpoints: Vec<config::Endpoint>) -> Result<usize, ControlError> {
+        let _turn = self.turn();
+        let count = endpoints.len();
+        self.publish_endpoints(cluster, |_| Ok(endpoints))?;
+        Ok(count)
+    }
+
+    /// Drains an endpoint, takes it back, or gives it another weight. New requests follow it from the moment on at which
+    /// this returns; what is in flight there finishes.
+    ///
+    /// # Errors
+    /// There is no such cluster, or no such endpoint in it.
+    pub fn change_endpoint(&self, cluster: &str, address: &str, change: EndpointChange) -> Result<(), ControlError> {
+        let _turn = self.turn();
+        let EndpointChange { state, weight } = change;
+        let now = Instant::now();
+        self.publish_endpoints(cluster, |present| {
+            let mut endpoints = present.config.endpoints.clone();
+            let place = endpoints.iter().position(|e| e.address == address).ok_or_else(|| unknown(present, address))?;
+            if let Some(weight) = weight {
+                endpoints[place].weight = weight;
+            }
+            if let (Some(state), Some(endpoint)) = (state, present.endpoints.get(place)) {
+                endpoint.set_state(state, now);
+            }
+            Ok(endpoints)
+        })
+    }
+
+    fn publish_endpoints(
+        &self,
+        cluster: &str,
+        endpoints: impl FnOnce(&crate::generation::Cluster) -> Result<Vec<config::Endpoint>, ControlError>,
+    ) -> Result<(), ControlError> {
+        let next = |present: &Generation| {
+            let index = present.cluster_index(cluster).ok_or_else(|| no_cluster(present, cluster))?;
+            let endpoints = endpoints(&present.clusters[index])?;
+            let parts = Parts {
+                present: Some(present),
+                plugins: Arc::clone(&present.plugins),
+                workers: self.workers,
+                cookie_secret: self.cookie_secret,
+                now: Instant::now(),
+            };
+            Ok::<_, ControlError>(assemble::with_endpoints(present, index, endpoints, &parts))
+        };
+        self.live.publish(next)?;
+        // A state is the endpoint's own, and no part of what is configured: the picker follows it here.
+        let follow = |present: &Generation| {
+            let index = present.cluster_index(cluster);
+            Ok::<_, Infallible>(index.and_then(|index| present.with_renewed(index, Instant::now())))
+        };
+        let Ok(_published) = self.live.publish(follow);
+        Ok(())
+    }
+}
+
+fn no_cluster(present: &Generation, name: &str) -> ControlError {
+    let known: Vec<&str> = present.clusters.iter().map(|c| c.config.name.as_str()).collect();
+    ControlError::NotFound(format!("there is no cluster {name:?}; there are: {}", known.join(", ")))
+}
+
+fn unknown(cluster: &crate::generation::Cluster, address: &str) -> ControlError {
+    const SHOWN: usize = 10;
+    let known: Vec<&str> = cluster.endpoints.iter().take(SHOWN).map(|e| e.address()).collect();
+    let more = if cluster.endpoints.len() > SHOWN { ", …" } else { "" };
+    let (name, known) = (&cluster.config.name, known.join(", "));
+    ControlError::NotFound(format!("cluster {name:?} has no endpoint {address:?}; it has: {known}{more}"))
+}
