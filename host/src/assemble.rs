@@ -147,6 +147,7 @@ fn cluster(config: &config::Cluster, parts: &Parts<'_>, before: Option<&Arc<Clus
     };
     let rules = Rules::from(config);
     let cursor = before.map_or_else(|| Arc::new(Cursor::default()), |b| Arc::clone(&b.cursor));
+    let retries = before.map_or_else(Arc::default, |b| Arc::clone(&b.retries));
     let config = Arc::new(config.clone());
     // Where nothing changed that picking depends on, tables are kept as well: most publications swap a plugin only.
     if let Some(before) = before.filter(|b| b.config.endpoints == config.endpoints && same(&b.endpoints, &endpoints)) {
@@ -161,10 +162,10 @@ fn cluster(config: &config::Cluster, parts: &Parts<'_>, before: Option<&Arc<Clus
         } else {
             Arc::new(Picker::new(Arc::clone(&before.endpoints), algorithm, rules, parts.now))
         };
-        return Cluster { config, endpoints: Arc::clone(&before.endpoints), cursor, native, scorer };
+        return Cluster { config, endpoints: Arc::clone(&before.endpoints), cursor, retries, native, scorer };
     }
     let native = Arc::new(Picker::new(Arc::clone(&endpoints), algorithm, rules, parts.now));
-    Cluster { config, endpoints, cursor, native, scorer }
+    Cluster { config, endpoints, cursor, retries, native, scorer }
 }
 
 fn same(a: &[Arc<Endpoint>], b: &[Arc<Endpoint>]) -> bool {
@@ -222,6 +223,7 @@ fn plan(route: &config::Route, by_name: &HashMap<String, usize>, parts: &Parts<'
         action,
         affinity: affinity.map(Box::new),
         timeout: route.timeout,
+        retry: route.retry.map(Box::new),
         router: route.plugins.router.as_deref().map(|name| plugin_ref(name, parts, |e| e.router)),
         splitter: route.plugins.splitter.as_deref().map(|name| plugin_ref(name, parts, |e| e.splitter)),
         affinity_plugin: route.plugins.affinity.as_deref().map(|name| plugin_ref(name, parts, |e| e.affinity)),

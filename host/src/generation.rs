@@ -19,6 +19,7 @@ use witgate_core::{
     balance::{Cursor, Picker},
     config::{self, Config, Key, OnError},
     endpoint::Endpoint,
+    limits::Retries,
     routing::RouteTable,
     split,
 };
@@ -64,6 +65,8 @@ pub struct RoutePlan {
     pub affinity: Option<Box<Affinity>>,
     /// Whole response; none is no limit.
     pub timeout: Option<Duration>,
+    /// What is tried again; none where nothing was said.
+    pub retry: Option<Box<config::Retry>>,
     /// Asked which cluster.
     pub router: Option<PluginRef>,
     /// Asked which choice of the split.
@@ -147,6 +150,8 @@ pub struct Cluster {
     pub endpoints: Arc<[Arc<Endpoint>]>,
     /// Round-robin's place, carried across generations.
     pub cursor: Arc<Cursor>,
+    /// Retries under way, carried across generations.
+    pub retries: Arc<Retries>,
     /// The native algorithm (a plugin's fallback where a plugin scores).
     pub native: Arc<Picker>,
     /// A plugin that scores.

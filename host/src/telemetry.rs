@@ -164,6 +164,10 @@ pub struct WorkerCells {
     pub connect_failed: Cell,
     /// Requests that went over a connection that was already there.
     pub reused: Cell,
+    /// Requests that were tried again.
+    pub retried: Cell,
+    /// Requests that would have been, had the budget had room.
+    pub retries_refused: Cell,
     /// Accepts that failed (out of file descriptors, for one).
     pub accept_failed: Cell,
     /// Statuses made by the proxy, by reason, in the order of [`crate::reason::Reason::ALL`].

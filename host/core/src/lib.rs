@@ -10,6 +10,7 @@ pub mod eligible;
 pub mod endpoint;
 mod hash;
 pub mod health;
+pub mod limits;
 pub mod outlier;
 pub mod request;
 pub mod rollout;

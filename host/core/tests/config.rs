@@ -7,7 +7,8 @@ use std::{
 
 use witgate_core::config::{
     Action, AdminListen, Affinity, Algorithm, Balance, Cluster, Config, Diagnostics, FailurePercentage, HostPattern,
-    Isolation, Key, OnError, Parsed, PathMatch, Probe, ScoreMode, Severity, SlowStart, SuccessRate, ValueMatch, parse,
+    Isolation, Key, OnError, Parsed, PathMatch, Probe, Retry, RetryBudget, RetryOn, ScoreMode, Severity, SlowStart,
+    SuccessRate, ValueMatch, parse,
 };
 
 const FULL: &str = include_str!("config/full.toml");
@@ -138,6 +139,11 @@ mod accepted {
             matches!(&config.routes[1].affinity, Some(Affinity::Cookie { ttl: Some(ttl), .. }) if *ttl == expected)
         );
         assert_eq!(config.routes[1].timeout, None);
+        let on = RetryOn { connect_failure: true, server_error: true, ..RetryOn::default() };
+        let seconds = Duration::from_secs;
+        let retry = Retry { attempts: 2, on, per_try_timeout: Some(seconds(1)), backoff: seconds(0) };
+        assert_eq!((config.routes[1].retry, config.routes[0].retry), (Some(retry), None));
+        assert_eq!(config.clusters[0].retry_budget, RetryBudget { percent: 50, min: 3 });
         assert!(matches!(&config.routes[4].action, Action::Redirect { status, .. } if status.as_u16() == 308));
 
         let addresses: Vec<_> = config.clusters[0].endpoints.iter().map(|e| e.address.as_str()).collect();
@@ -251,7 +257,7 @@ mod refused {
     #[test]
     fn a_diagnostic_prints_like_a_compilers() {
         let text = "[[listener]]\nname = \"web\"\n\tlisten = \"8080\" # é\n\n[[cluster]]\nname = \"api\"\n\
-                    endpoints = [{ address = \"a:1\", wieght = 2 }]\nretry_budget = {}\n";
+                    endpoints = [{ address = \"a:1\", wieght = 2 }]\nprotocol = \"auto\"\n";
         let expected = r#"error: bad `listen`: "8080" is not an IP address and port
  --> witgate.toml:3:11 (listener[0].listen, listener "web")
   |
@@ -268,11 +274,11 @@ error: unknown key "wieght"
   = expected: `address`, `weight` or `zone`
   = help: did you mean `weight`?
 
-error: `retry_budget` is not supported by this version of Witgate
- --> witgate.toml:8:1 (cluster[0].retry_budget, cluster "api")
+error: `protocol` is not supported by this version of Witgate
+ --> witgate.toml:8:1 (cluster[0].protocol, cluster "api")
   |
-8 | retry_budget = {}
-  | ^^^^^^^^^^^^
+8 | protocol = "auto"
+  | ^^^^^^^^
   = help: leave it out, or use a version that supports it
 
 3 errors"#;
@@ -444,7 +450,7 @@ error: `retry_budget` is not supported by this version of Witgate
         check_route("split=[]\n", &["3:7 route[0].split: no choice of this split has a weight above 0 |…"]);
         check_route(
             "respond={status=204,body='x'}\nlisteners=[]\naffinity={cookie={name='a;b',ttl='1ms'},by=[]}\n\
-             plugins={router='Geo',scorer='x'}\ntimeout='1 s'\nretry={}\nmirror={}\n",
+             plugins={router='Geo',scorer='x'}\ntimeout='1 s'\nretry={attempts=11,on=['resets'],backoff=1}\nmirror={}\n",
             &[
                 "3:26 route[0].respond.body: a response with status 204 has no body |…",
                 "4:11 route[0].listeners: a route without listeners is never taken |…",
@@ -455,7 +461,9 @@ error: `retry_budget` is not supported by this version of Witgate
                 "6:17 route[0].plugins.router: bad `router`: \"Geo\" is not a plugin name |…",
                 "6:23 route[0].plugins.scorer: unknown key \"scorer\" | `splitter`, `router` or `affinity` | -",
                 "7:9 route[0].timeout: bad `timeout`: \" s\" is not a unit of time | a duration from \"0s\" to \"8760h\", such as \"250ms\", \"2s\" or \"5m\" | did you mean \"1s\"?",
-                "8:1 route[0].retry: `retry` is not supported by this version of Witgate | - |…",
+                "8:17 route[0].retry.attempts: bad `attempts`: 11 is out of range | an integer from 0 to 10 | -",
+                "8:24 route[0].retry.on[0]: bad element of `on`: \"resets\" is none of the accepted words | \"connect-failure\", \"refused-stream\", \"reset\", \"5xx\" or \"gateway-error\" | did you mean \"reset\"?",
+                "8:42 route[0].retry.backoff: `backoff` must be a string, not an integer |…",
                 "9:1 route[0].mirror: `mirror` is not supported by this version of Witgate | - |…",
             ],
         );
@@ -482,13 +490,13 @@ error: `retry_budget` is not supported by this version of Witgate
             ],
         );
         check_cluster(
-            "endpoints=[]\nbalance='least-requests'\nconnect_timeout='0s'\npool={idle=-1,max_pending=1}\nretry_budget={}\n",
+            "endpoints=[]\nbalance='least-requests'\nconnect_timeout='0s'\npool={idle=-1,max_pending=1}\nprotocol='auto'\n",
             &[
                 "4:9 cluster[0].balance: bad `balance`: \"least-requests\" is none of the accepted words | \"round-robin\", \"least-request\", \"random\", \"ring-hash\", \"maglev\" or { plugin = \"…\" } | did you mean \"least-request\"?",
                 "5:17 cluster[0].connect_timeout: bad `connect_timeout`: \"0s\" is out of range |…",
                 "6:12 cluster[0].pool.idle: bad `idle`: -1 is out of range |…",
                 "6:15 cluster[0].pool.max_pending: `max_pending` is not supported by this version of Witgate |…",
-                "7:1 cluster[0].retry_budget: `retry_budget` is not supported by this version of Witgate |…",
+                "7:1 cluster[0].protocol: `protocol` is not supported by this version of Witgate |…",
             ],
         );
         for (balance, expected) in [

@@ -124,7 +124,9 @@ impl Scrape {
         page.one(names::DOWNSTREAM_ACCEPT_FAILURES, sum(|cells| cells.accept_failed.read()), counter)?;
         page.one(names::UPSTREAM_CONNECTIONS, sum(|cells| cells.connected.read()), counter)?;
         page.one(names::UPSTREAM_CONNECT_FAILURES, sum(|cells| cells.connect_failed.read()), counter)?;
-        page.one(names::UPSTREAM_REUSED, sum(|cells| cells.reused.read()), counter)
+        page.one(names::UPSTREAM_REUSED, sum(|cells| cells.reused.read()), counter)?;
+        page.one(names::UPSTREAM_RETRIES, sum(|cells| cells.retried.read()), counter)?;
+        page.one(names::UPSTREAM_RETRIES_REFUSED, sum(|cells| cells.retries_refused.read()), counter)
     }
 
     fn endpoints(&self, page: &mut Page<'_, '_>) -> fmt::Result {

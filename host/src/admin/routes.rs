@@ -155,6 +155,7 @@ mod tests {
             affinity: Some(Affinity::Cookie { name: "wg".into(), ttl: Some(Duration::from_secs(3600)) }),
             plugins: RoutePlugins::default(),
             timeout: None,
+            retry: None,
         }
     }
 

@@ -1,10 +1,15 @@
-//! A planned request to a response's head: which endpoint, over which connection, and again elsewhere where nothing was
-//! sent yet.
+//! A planned request to a response's head: which endpoint, over which connection, and again elsewhere where that failed.
 
-use std::{future::Future, pin::Pin, rc::Rc, sync::Arc, task::Poll, time::Instant};
+use std::{
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, Instant},
+};
 
 use http::{Version, response};
-use smallvec::SmallVec;
 use witgate_core::{
     config::ScoreMode,
     endpoint::{Endpoint, Outcome as Tried},
@@ -17,18 +22,15 @@ use super::{
     decide::Forward,
     exchange::Exchange,
     headers,
+    tries::{Failed, Tries},
 };
 use crate::{
     generation::{Affinity, Cluster, Generation, Scorer},
     reason::Reason,
     scores,
-    upstream::{self, BodyFate, Connection, Incoming},
+    upstream::{self, BodyFate, Connection, Incoming, RequestBody},
     worker::{Worker, deadlines::Deadline},
 };
-
-/// Endpoints that a request is tried at while nothing of it was sent: one more than the first (nginx and HAProxy go on
-/// through all of them; Envoy does not go on unless asked to).
-const MAX_TRIES: usize = 2;
 
 /// Waits for `sending` no longer than `deadline`.
 pub async fn within<T>(
@@ -45,12 +47,12 @@ pub async fn within<T>(
 /// The response's head, its body, and when the head came.
 pub type Outcome = Result<(response::Parts, Incoming, Instant), Reason>;
 
-/// Sends a request to an endpoint and waits for the response's head.
+/// Sends a request to an endpoint and waits for the response's head; to another where that failed and may be tried again.
 pub async fn forward(flight: &mut Flight) -> Outcome {
     let Flight { head, body, fate, forward, decided, exchange } = flight;
     let (worker, generation) = (Rc::clone(exchange.worker()), Rc::clone(exchange.generation()));
     let cluster = generation.clusters.get(forward.cluster).ok_or(Reason::NoHealthyEndpoint)?;
-    let mut tried = SmallVec::<[u32; 4]>::new();
+    let mut tries = Tries::new(exchange.retry(), head, body);
     // A stream of HTTP/2 is a task of its own, which had to wait for its turn.
     let now = if head.version == Version::HTTP_2 { Instant::now() } else { *decided };
     let (mut index, mut began) = {
@@ -62,35 +64,71 @@ pub async fn forward(flight: &mut Flight) -> Outcome {
     headers::to_origin(head, cluster.endpoints.get(index));
     loop {
         let endpoint = cluster.endpoints.get(index).ok_or(Reason::NoHealthyEndpoint)?;
-        tried.push(u32::try_from(index).unwrap_or(u32::MAX));
         exchange.trying(forward.cluster, endpoint.begin());
-        let (connection, reused) = match connection(&worker, cluster, endpoint).await {
-            Ok(connection) => connection,
+        let failed = match connection(&worker, cluster, endpoint, tries.time()).await {
             Err(error) => {
                 worker.cells().connect_failed.up();
                 began = Instant::now();
                 exchange.tried(began, None, Tried::Local);
                 tracing::debug!(cluster = cluster.config.name, endpoint = endpoint.address(), %error, "connect failed");
-                index = again(&worker, cluster, forward, &tried).ok_or(Reason::ConnectFailure)?;
-                continue;
+                Failed::Connect
             }
+            Ok((connection, reused)) => match send(connection, head, body.take(), tries.time()).await {
+                Some(Ok((mut parts, incoming))) => {
+                    let now = Instant::now();
+                    exchange.tried(now, Some(now.saturating_duration_since(began)), Tried::of_status(parts.status));
+                    if !tries.covers_status(parts.status) {
+                        finish(&mut parts, &generation, forward, endpoint);
+                        return Ok((parts, incoming, now));
+                    }
+                    Failed::Status(Box::new((parts, incoming)), now)
+                }
+                // The endpoint closed a kept connection while the request was on its way (RFC 9112 §9.3.1): it goes to
+                // the same endpoint, over another connection.
+                Some(Err(failed)) if reused && failed.untouched && head.method.is_idempotent() => {
+                    began = Instant::now();
+                    continue;
+                }
+                Some(Err(failed)) => Failed::Sent(failed.error),
+                None => {
+                    exchange.tried(Instant::now(), None, Tried::Local);
+                    Failed::Time
+                }
+            },
         };
-        match connection.exchange(head, body.take()).await {
-            Ok((mut parts, incoming)) => {
-                let now = Instant::now();
-                let latency = now.saturating_duration_since(began);
-                exchange.tried(now, Some(latency), Tried::of_status(parts.status));
-                finish(&mut parts, &generation, forward, endpoint);
-                return Ok((parts, incoming, now));
+        match tries.again(&worker, cluster, forward, index, &failed) {
+            Some((next, wait)) => {
+                if !wait.is_zero() {
+                    Box::pin(tokio::time::sleep(wait)).await;
+                }
+                (index, began) = (next, Instant::now());
             }
-            // The endpoint closed a kept connection while the request was on its way (RFC 9112 §9.3.1): it goes to the
-            // same endpoint, over another connection.
-            Err(failed) if reused && failed.untouched && head.method.is_idempotent() => {
-                tried.pop();
-                began = Instant::now();
-            }
-            Err(failed) => return Err(classify(&failed.error, fate.get(), exchange)),
+            None => match failed {
+                Failed::Connect => return Err(Reason::ConnectFailure),
+                Failed::Time => return Err(Reason::Timeout),
+                Failed::Sent(error) => return Err(classify(&error, fate.get(), exchange)),
+                Failed::Status(response, now) => {
+                    let (mut parts, incoming) = *response;
+                    finish(&mut parts, &generation, forward, endpoint);
+                    return Ok((parts, incoming, now));
+                }
+            },
         }
+    }
+}
+
+/// Sends a request and waits for the response's head, no longer than `time`; none where that was over.
+async fn send(
+    connection: Box<Connection>,
+    head: &Head,
+    body: RequestBody,
+    time: Option<Duration>,
+) -> Option<Result<(response::Parts, Incoming), upstream::Failed>> {
+    let sent = connection.exchange(head, body);
+    match time {
+        None => Some(sent.await),
+        // On the heap, as it is rare: what a request's future holds is moved with it.
+        Some(time) => Box::pin(tokio::time::timeout(time, sent)).await.ok(),
     }
 }
 
@@ -122,28 +160,19 @@ pub fn choose(
     picker.pick(&cluster.cursor, forward.hash, &[], &mut || asker.random()).ok_or(Reason::NoHealthyEndpoint)
 }
 
-/// Another endpoint after a failure that left nothing sent.
-fn again(worker: &Worker, cluster: &Cluster, forward: &Forward, tried: &[u32]) -> Option<usize> {
-    if tried.len() >= MAX_TRIES {
-        return None;
-    }
-    let picker = cluster.picker(Instant::now());
-    let next = picker.pick(&cluster.cursor, forward.hash, tried, &mut || worker.random())?;
-    // The picker may come back to one that was tried where no other is eligible.
-    tried.iter().all(|t| *t as usize != next).then_some(next)
-}
-
 async fn connection(
     worker: &Rc<Worker>,
     cluster: &Cluster,
     endpoint: &Arc<Endpoint>,
+    time: Option<Duration>,
 ) -> Result<(Box<Connection>, bool), upstream::ConnectError> {
     if let Some(connection) = worker.upstreams.take(endpoint) {
         worker.cells().reused.up();
         return Ok((connection, true));
     }
     // On the heap, as it is large and rare: what a request's future holds is moved with it.
-    let connecting = upstream::connect(endpoint, cluster.config.connect_timeout, &cluster.config.pool);
+    let timeout = cluster.config.connect_timeout.min(time.unwrap_or(Duration::MAX));
+    let connecting = upstream::connect(endpoint, timeout, &cluster.config.pool);
     let connection = Box::pin(connecting).await?;
     worker.cells().connected.up();
     Ok((connection, false))

@@ -8,6 +8,7 @@ use std::{
 
 use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use witgate_core::{
+    config::Retry,
     endpoint::{InFlight, Outcome},
     outlier,
 };
@@ -96,6 +97,11 @@ impl Exchange {
     pub fn blame(&mut self) {
         self.tried(Instant::now(), None, Outcome::Local);
         self.in_flight = None;
+    }
+
+    /// What is tried again, where the route says so.
+    pub fn retry(&self) -> Option<&Retry> {
+        self.route.and_then(|route| self.generation.routes.plans.get(route))?.retry.as_deref()
     }
 
     /// The one generation of this request.

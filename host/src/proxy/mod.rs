@@ -8,6 +8,7 @@ pub mod decide;
 mod exchange;
 pub mod headers;
 mod reply;
+mod tries;
 
 use std::{
     convert::Infallible,

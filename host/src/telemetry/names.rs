@@ -54,6 +54,9 @@ metrics! {
     UPSTREAM_CONNECT_FAILURES: Counter "witgate_upstream_connect_failures_total",
         "Connections to endpoints that could not be made";
     UPSTREAM_REUSED: Counter "witgate_upstream_reused_total", "Requests over a connection that was already there";
+    UPSTREAM_RETRIES: Counter "witgate_upstream_retries_total", "Tries after the first of a request";
+    UPSTREAM_RETRIES_REFUSED: Counter "witgate_upstream_retries_refused_total",
+        "Tries that were not made because the retry budget was spent";
 
     ENDPOINT_IN_FLIGHT: Gauge "witgate_endpoint_in_flight", "Requests at an endpoint now. {cluster, endpoint}";
     ENDPOINT_LATENCY: Gauge "witgate_endpoint_latency_seconds",

@@ -9,4 +9,5 @@ mod health;
 mod plugins;
 mod proxying;
 mod reference;
+mod retries;
 mod routing;

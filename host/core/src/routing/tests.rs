@@ -28,6 +28,7 @@ fn route(hosts: &[&str], path: PathMatch) -> Route {
         affinity: None,
         plugins: RoutePlugins::default(),
         timeout: None,
+        retry: None,
     }
 }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     super::{
-        model::{Algorithm, Balance, Cluster, Endpoint, Outlier, Pool, ScoreMode},
+        model::{Algorithm, Balance, Cluster, Endpoint, Outlier, Pool, RetryBudget, ScoreMode},
         reader::{Spot, Table, Value, unsupported},
         references::{References, report_repeats},
         sink::Finding,
@@ -26,7 +26,7 @@ const ALGORITHMS: [(&str, Algorithm); 5] = [
 const LATER_ALGORITHM: &str = "peak-ewma";
 
 pub(super) fn cluster<'a>(table: Table<'a>, references: &mut References<'a>) -> Option<Cluster> {
-    table.later(&["tls", "protocol", "overprovisioning", "zone", "retry_budget"]);
+    table.later(&["tls", "protocol", "overprovisioning", "zone"]);
     let name = name(&table, &mut references.clusters);
     let endpoints = table.require("endpoints", "a list, such as [{ address = \"10.0.3.11:8080\" }]; it may be empty");
     let endpoints = endpoints.map(|value| endpoints_of(&value)).unwrap_or_default();
@@ -40,6 +40,7 @@ pub(super) fn cluster<'a>(table: Table<'a>, references: &mut References<'a>) -> 
     let slow_start = table.table("slow_start", "{ window = \"30s\" }").and_then(health::slow_start);
     let outlier = table.take("outlier").and_then(|value| outlier(&value, endpoints.len()));
     let panic_percent = table.take("panic_percent").and_then(|value| value.integer(0..=100_u32));
+    let retry_budget = table.table("retry_budget", "{ percent = 20, min = 3 }").map(retry_budget);
     table.finish();
     Some(Cluster {
         name: name?,
@@ -51,7 +52,16 @@ pub(super) fn cluster<'a>(table: Table<'a>, references: &mut References<'a>) -> 
         outlier: outlier.map(Arc::new),
         slow_start,
         panic_percent: panic_percent.unwrap_or(DEFAULT_PANIC_PERCENT),
+        retry_budget: retry_budget.unwrap_or_default(),
     })
+}
+
+fn retry_budget(table: Table<'_>) -> RetryBudget {
+    let RetryBudget { percent, min } = RetryBudget::default();
+    let percent = table.take("percent").map_or(Some(percent), |value| value.integer(0..=100));
+    let min = table.take("min").map_or(Some(min), |value| value.integer(0..=100_000));
+    table.finish();
+    RetryBudget { percent: percent.unwrap_or_default(), min: min.unwrap_or_default() }
 }
 
 /// Warns where `max_ejection_percent` of the endpoints that are configured is less than one of them.

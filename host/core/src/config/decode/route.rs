@@ -5,13 +5,13 @@ use std::time::Duration;
 use super::{
     super::{
         endpoints::MAX_WEIGHT,
-        model::{Action, Affinity, Key, Route, RoutePlugins},
+        model::{Action, Affinity, Key, Retry, RetryOn, Route, RoutePlugins},
         reader::{Table, Value},
         references::References,
         sink::Finding,
         value::{self, MAX_DURATION},
     },
-    ANY_TIME, MAX_FEW, MAX_LIST, action, duration, matching, name, plugin_reference, reference,
+    ANY_TIME, MAX_FEW, MAX_LIST, SOME_TIME, action, duration, matching, name, plugin_reference, reference,
 };
 
 /// Whole response, where the file is silent.
@@ -19,7 +19,7 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
 const KEY: &str = "{ cookie = \"…\" }, { header = \"…\" }, { query = \"…\" } or \"client-address\"";
 
 pub(super) fn route<'a>(table: Table<'a>, references: &mut References<'a>) -> Option<Route> {
-    table.later(&["retry", "mirror", "rate_limit", "rewrite", "request_headers", "response_headers"]);
+    table.later(&["mirror", "rate_limit", "rewrite", "request_headers", "response_headers"]);
     let name = name(&table, &mut references.routes);
     let listeners = table.take("listeners").and_then(|value| listeners(&value, references));
     let hosts = table.take("hosts").map(|value| matching::hosts(&value)).unwrap_or_default();
@@ -35,10 +35,71 @@ pub(super) fn route<'a>(table: Table<'a>, references: &mut References<'a>) -> Op
         None => Some(DEFAULT_TIMEOUT),
         Some(value) => duration(&value, ANY_TIME).filter(|timeout| !timeout.is_zero()),
     };
+    let retry = table.table("retry", "{ attempts = 1, on = [\"connect-failure\", \"reset\"] }").map(retry);
     table.finish();
     let plugins = plugins.unwrap_or_default();
     let (name, action) = (name?, action?);
-    Some(Route { name, listeners, hosts, path, methods, headers, cookies, query, action, affinity, plugins, timeout })
+    Some(Route {
+        name,
+        listeners,
+        hosts,
+        path,
+        methods,
+        headers,
+        cookies,
+        query,
+        action,
+        affinity,
+        plugins,
+        timeout,
+        retry,
+    })
+}
+
+fn retry(table: Table<'_>) -> Retry {
+    let default = Retry::default();
+    let attempts = table.take("attempts").and_then(|value| value.integer(0..=10_u32));
+    let on = table.take("on").map(|value| retry_on(&value));
+    let per_try_timeout = table.take("per_try_timeout").and_then(|value| duration(&value, SOME_TIME));
+    let backoff = table.take("backoff").and_then(|value| duration(&value, ANY_TIME));
+    table.finish();
+    Retry {
+        attempts: attempts.unwrap_or(default.attempts),
+        on: on.unwrap_or(default.on),
+        per_try_timeout,
+        backoff: backoff.unwrap_or(default.backoff),
+    }
+}
+
+fn retry_on(value: &Value<'_>) -> RetryOn {
+    #[derive(Clone, Copy)]
+    enum On {
+        ConnectFailure,
+        RefusedStream,
+        Reset,
+        ServerError,
+        GatewayError,
+    }
+    const WORDS: [(&str, On); 5] = [
+        ("connect-failure", On::ConnectFailure),
+        ("refused-stream", On::RefusedStream),
+        ("reset", On::Reset),
+        ("5xx", On::ServerError),
+        ("gateway-error", On::GatewayError),
+    ];
+    let expected = "words, such as [\"connect-failure\", \"reset\"]";
+    let mut on = RetryOn::default();
+    for item in value.array(MAX_LIST, expected).unwrap_or_default() {
+        match item.word(&WORDS) {
+            Some(On::ConnectFailure) => on.connect_failure = true,
+            Some(On::RefusedStream) => on.refused_stream = true,
+            Some(On::Reset) => on.reset = true,
+            Some(On::ServerError) => on.server_error = true,
+            Some(On::GatewayError) => on.gateway_error = true,
+            None => {}
+        }
+    }
+    on
 }
 
 fn listeners<'a>(value: &Value<'a>, references: &mut References<'a>) -> Option<Vec<String>> {

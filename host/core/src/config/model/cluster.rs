@@ -25,6 +25,23 @@ pub struct Cluster {
     pub slow_start: Option<SlowStart>,
     /// Where fewer of the endpoints than this are healthy and not ejected, all are picked (0: never). Default 50.
     pub panic_percent: u32,
+    /// How many requests may be tried again at once.
+    pub retry_budget: RetryBudget,
+}
+
+/// `retry_budget`: as many retries at once as the percentage of the requests in flight, or as `min`, whichever is more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryBudget {
+    /// Default 20.
+    pub percent: u32,
+    /// Default 3.
+    pub min: u32,
+}
+
+impl Default for RetryBudget {
+    fn default() -> Self {
+        Self { percent: 20, min: 3 }
+    }
 }
 
 /// `health`: active checks.

@@ -125,6 +125,43 @@ pub struct Route {
     pub plugins: RoutePlugins,
     /// Whole response; none is no limit ("0s" in the file). Default 15 s.
     pub timeout: Option<Duration>,
+    /// What is tried again; none where the file is silent.
+    pub retry: Option<Retry>,
+}
+
+/// `retry`: what is tried again, and how often. The default is what the file's silence means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// Tries after the first; default 1.
+    pub attempts: u32,
+    /// After which failures; default those that brought no response.
+    pub on: RetryOn,
+    /// Time for a response's head, each try; none: only the route's timeout.
+    pub per_try_timeout: Option<Duration>,
+    /// The longest wait before the second try, twice that before the third, and so on up to ten times; default 25 ms.
+    pub backoff: Duration,
+}
+
+/// `on` of a retry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RetryOn {
+    /// No connection could be made.
+    pub connect_failure: bool,
+    /// The endpoint refused the stream before it did anything (HTTP/2).
+    pub refused_stream: bool,
+    /// The connection ended before a response, or the try's time was over.
+    pub reset: bool,
+    /// A response with a status of 500 to 599.
+    pub server_error: bool,
+    /// A response with 502, 503 or 504.
+    pub gateway_error: bool,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        let on = RetryOn { connect_failure: true, refused_stream: true, reset: true, ..RetryOn::default() };
+        Self { attempts: 1, on, per_try_timeout: None, backoff: Duration::from_millis(25) }
+    }
 }
 
 /// One element of `hosts`, in lower case.

@@ -1,0 +1,120 @@
+//! Whether a request that failed is tried again, where, and when. Sends nothing.
+
+use std::time::{Duration, Instant};
+
+use http::{StatusCode, response};
+use smallvec::SmallVec;
+use witgate_core::{
+    config::{Retry, RetryOn},
+    endpoint::Endpoint,
+    limits::{self, Retrying},
+    request::Head,
+};
+
+use super::decide::Forward;
+use crate::{
+    generation::Cluster,
+    upstream::{self, Incoming, RequestBody},
+    worker::Worker,
+};
+
+/// What came of a try.
+pub enum Failed {
+    /// No connection: nothing was sent.
+    Connect,
+    /// No response.
+    Sent(upstream::Error),
+    /// No response in the time of a try.
+    Time,
+    /// A response that the route would rather not have, and when its head came.
+    Status(Box<(response::Parts, Incoming)>, Instant),
+}
+
+/// The tries of one request.
+pub struct Tries {
+    retry: Retry,
+    /// Whether the route says what is tried again. Where it does not, only another endpoint will do.
+    configured: bool,
+    /// Whether what was sent may be sent again: it changes nothing twice, and there is no body that is gone.
+    repeatable: bool,
+    /// Indices of the endpoints that were tried.
+    tried: SmallVec<[u32; 4]>,
+    /// Counts in the cluster's budget.
+    retrying: Option<Retrying>,
+}
+
+impl Tries {
+    /// Before the first.
+    pub fn new(retry: Option<&Retry>, head: &Head, body: &RequestBody) -> Self {
+        Self {
+            retry: retry.copied().unwrap_or_default(),
+            configured: retry.is_some(),
+            repeatable: body.is_empty() && head.method.is_idempotent(),
+            tried: SmallVec::new(),
+            retrying: None,
+        }
+    }
+
+    /// Time for one try; none: as long as the whole may take.
+    pub fn time(&self) -> Option<Duration> {
+        self.retry.per_try_timeout
+    }
+
+    /// Whether a response with this status is one that may be tried again.
+    pub fn covers_status(&self, status: StatusCode) -> bool {
+        let RetryOn { server_error, gateway_error, .. } = self.retry.on;
+        self.repeatable
+            && (server_error && status.is_server_error() || gateway_error && matches!(status.as_u16(), 502..=504))
+    }
+
+    fn covers(&self, failed: &Failed) -> bool {
+        match failed {
+            Failed::Connect => self.retry.on.connect_failure,
+            Failed::Sent(error) => self.repeatable && self.retry.on.reset && is_reset(error),
+            Failed::Time => self.repeatable && self.retry.on.reset,
+            Failed::Status(response, _) => self.covers_status(response.0.status),
+        }
+    }
+
+    /// Where to try again after a failure at the endpoint with this index, and after what time; none where it is not tried
+    /// again.
+    pub fn again(
+        &mut self,
+        worker: &Worker,
+        cluster: &Cluster,
+        forward: &Forward,
+        at: usize,
+        failed: &Failed,
+    ) -> Option<(usize, Duration)> {
+        let nth = u32::try_from(self.tried.len()).unwrap_or(u32::MAX);
+        self.tried.push(u32::try_from(at).unwrap_or(u32::MAX));
+        if nth >= self.retry.attempts || !self.covers(failed) {
+            return None;
+        }
+        let picker = cluster.picker(Instant::now());
+        let next = picker.pick(&cluster.cursor, forward.hash, &self.tried, &mut || worker.random())?;
+        // The picker comes back to one that was tried where no other is eligible.
+        let elsewhere = self.tried.iter().all(|tried| *tried as usize != next);
+        if !elsewhere && !self.configured {
+            return None;
+        }
+        // Who was not connected to was sent nothing: to go on to another multiplies no requests, and needs no budget.
+        let free = matches!(failed, Failed::Connect) && elsewhere;
+        if free {
+            self.retrying = None;
+        } else if self.retrying.is_none() {
+            let in_flight = || cluster.endpoints.iter().map(|e| u64::from(Endpoint::in_flight(e))).sum();
+            self.retrying = cluster.retries.begin(cluster.config.retry_budget, in_flight);
+            if self.retrying.is_none() {
+                worker.cells().retries_refused.up();
+                return None;
+            }
+        }
+        worker.cells().retried.up();
+        Some((next, if free { Duration::ZERO } else { limits::back_off(&self.retry, nth, worker.random()) }))
+    }
+}
+
+fn is_reset(error: &upstream::Error) -> bool {
+    matches!(error, upstream::Error::Io(_) | upstream::Error::Closed)
+}

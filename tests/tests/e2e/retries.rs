@@ -1,0 +1,154 @@
+//! What is tried again, where, and how often: seen from the client and from the endpoints.
+
+use std::{
+    net::Shutdown,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+};
+
+use witgate_tests::{
+    origin::{Origin, respond},
+    proxy::{self, Running},
+};
+
+fn start(endpoints: &[&Origin], route: &str, cluster: &str) -> Running {
+    let endpoints: Vec<String> = endpoints.iter().map(|o| format!("{{ address = \"{}\" }}", o.address)).collect();
+    proxy::start(&format!(
+        "[[listener]]\nname = \"web\"\nlisten = \"127.0.0.1:0\"\n[[route]]\nname = \"all\"\ncluster = \"c\"\n{route}\n\
+         [[cluster]]\nname = \"c\"\nbalance = \"round-robin\"\nendpoints = [{}]\n{cluster}\n",
+        endpoints.join(", ")
+    ))
+}
+
+/// Answers with this status always.
+fn says(status: u16) -> Origin {
+    Origin::scripted(move |_, stream| respond(stream, status, &[], status.to_string().as_bytes()))
+}
+
+/// Reads a request and hangs up.
+fn resets() -> Origin {
+    Origin::scripted(|_, stream| {
+        let _ = stream.shutdown(Shutdown::Both);
+        false
+    })
+}
+
+fn metric(running: &Running, line: &str) -> bool {
+    running.call("GET", "/metrics", b"").body.lines().any(|found| found == line)
+}
+
+#[test]
+fn a_reset_is_tried_again_elsewhere_where_that_is_safe() {
+    let (good, bad) = (says(200), resets());
+    let running = start(&[&good, &bad], "", "");
+    for n in 0..20 {
+        assert_eq!(running.client().get(&format!("/{n}"), "").status, 200);
+    }
+    let before = bad.seen().len();
+    assert!((1..=20).contains(&before), "each of them was at the bad one at most once: {before}");
+    // Not where it might be done twice, nor where its body is gone.
+    let mut statuses = Vec::new();
+    for n in 0..10 {
+        statuses
+            .push(running.client().ask(format!("POST /{n} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")).status);
+        let put = format!("PUT /{n} HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhi");
+        statuses.push(running.client().ask(put).status);
+    }
+    assert!(statuses.contains(&200) && statuses.contains(&502), "{statuses:?}");
+    assert_eq!(good.seen().len() + bad.seen().len() - before, 20 + 20, "each was sent once");
+}
+
+#[test]
+fn a_bad_status_is_tried_again_only_where_the_route_says_so() {
+    let (good, bad) = (says(200), says(503));
+    let running = start(&[&good, &bad], "", "");
+    let statuses: Vec<u16> = (0..10).map(|n| running.client().get(&format!("/{n}"), "").status).collect();
+    assert!(statuses.contains(&503), "{statuses:?}");
+    for on in ["5xx", "gateway-error"] {
+        let running = start(&[&good, &bad], &format!("retry = {{ on = [\"{on}\"], backoff = \"0s\" }}"), "");
+        for n in 0..20 {
+            assert_eq!(running.client().get(&format!("/{n}"), "").status, 200, "{on}");
+        }
+        assert!(!metric(&running, "witgate_upstream_retries_total 0"));
+    }
+    let bad = says(500);
+    let running = start(&[&bad], "retry = { on = [\"gateway-error\"] }", "");
+    assert_eq!(running.client().get("/", "").status, 500);
+    assert_eq!(bad.seen().len(), 1, "500 is no error of a gateway");
+}
+
+#[test]
+fn there_are_as_many_tries_as_configured_and_the_last_answer_stands() {
+    let bad = says(503);
+    for attempts in [0, 1, 4] {
+        let before = bad.seen().len();
+        let retry = format!("retry = {{ attempts = {attempts}, on = [\"5xx\"], backoff = \"1ms\" }}");
+        let running = start(&[&bad], &retry, "");
+        let response = running.client().get("/", "");
+        assert_eq!((response.status, response.header("x-witgate-error"), &*response.body), (503, None, "503"));
+        assert_eq!(bad.seen().len() - before, attempts + 1);
+    }
+}
+
+#[test]
+fn no_try_goes_to_an_endpoint_again_while_another_is_eligible() {
+    let origins: Vec<Origin> = (0..4).map(|_| says(503)).collect();
+    let all: Vec<&Origin> = origins.iter().collect();
+    let running = start(&all, "retry = { attempts = 3, on = [\"5xx\"], backoff = \"0s\" }", "");
+    for round in 1..=10 {
+        assert_eq!(running.client().get("/", "").status, 503);
+        let seen: Vec<usize> = origins.iter().map(|origin| origin.seen().len()).collect();
+        assert_eq!(seen, [round; 4], "each was asked once");
+    }
+}
+
+#[test]
+fn a_try_has_a_time_of_its_own() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let stopped = std::sync::Mutex::new(stopped);
+    // Silent on the first request, until the test ends; quick on the next.
+    let origin = Origin::scripted(move |_, stream| {
+        if count.fetch_add(1, SeqCst) == 0 {
+            let _ = stopped.lock().map(|stopped| stopped.recv());
+            return false;
+        }
+        respond(stream, 200, &[], b"ok")
+    });
+    let running = start(&[&origin], "retry = { on = [\"reset\"], per_try_timeout = \"200ms\" }\ntimeout = \"5m\"", "");
+    let response = running.client().get("/", "");
+    assert_eq!((response.status, asked.load(SeqCst)), (200, 2));
+    drop(stop);
+
+    let silent = Origin::raw(|stream| {
+        let _ = std::io::copy(stream, &mut std::io::sink());
+    });
+    let running = start(&[&silent], "retry = { attempts = 0, per_try_timeout = \"50ms\" }\ntimeout = \"5m\"", "");
+    let response = running.client().get("/", "");
+    assert_eq!((response.status, response.header("x-witgate-error")), (504, Some("timeout")));
+}
+
+#[test]
+fn an_outage_is_not_multiplied() {
+    let bad = says(503);
+    let retry = "retry = { attempts = 10, on = [\"5xx\"], backoff = \"0s\" }";
+    let running = start(&[&bad], retry, "retry_budget = { percent = 0, min = 0 }");
+    for n in 0..20 {
+        assert_eq!(running.client().get(&format!("/{n}"), "").status, 503);
+    }
+    assert_eq!(bad.seen().len(), 20, "no budget, no retries");
+    assert!(metric(&running, "witgate_upstream_retries_refused_total 20"));
+    assert!(metric(&running, "witgate_upstream_retries_total 0"));
+}
+
+#[test]
+fn the_whole_timeout_holds_over_all_tries() {
+    let bad = says(503);
+    let retry = "retry = { attempts = 10, on = [\"5xx\"], backoff = \"1h\" }\ntimeout = \"200ms\"";
+    let running = start(&[&bad], retry, "");
+    let response = running.client().get("/", "");
+    assert_eq!((response.status, response.header("x-witgate-error")), (504, Some("timeout")));
+}
