@@ -28,7 +28,7 @@ use crate::{
     generation::{Affinity, Cluster, Generation, Scorer},
     reason::Reason,
     scores,
-    upstream::{self, BodyFate, Connection, Incoming, RequestBody},
+    upstream::{self, BodyFate, Connection, Incoming},
     worker::{Worker, deadlines::Deadline},
 };
 
@@ -73,28 +73,36 @@ pub async fn forward(flight: &mut Flight) -> Outcome {
                 tracing::debug!(cluster = cluster.config.name, endpoint = endpoint.address(), %error, "connect failed");
                 Failed::Connect
             }
-            Ok((connection, reused)) => match send(connection, head, body.take(), tries.time()).await {
-                Some(Ok((mut parts, incoming))) => {
-                    let now = Instant::now();
-                    exchange.tried(now, Some(now.saturating_duration_since(began)), Tried::of_status(parts.status));
-                    if !tries.covers_status(parts.status) {
-                        finish(&mut parts, &generation, forward, endpoint);
-                        return Ok((parts, incoming, now));
+            Ok((connection, reused)) => {
+                let sending = connection.exchange(head, body.take());
+                let sent = match tries.time() {
+                    None => Some(sending.await),
+                    // On the heap, as it is rare: what a request's future holds is moved with it.
+                    Some(time) => Box::pin(tokio::time::timeout(time, sending)).await.ok(),
+                };
+                match sent {
+                    Some(Ok((mut parts, incoming))) => {
+                        let now = Instant::now();
+                        exchange.tried(now, Some(now.saturating_duration_since(began)), Tried::of_status(parts.status));
+                        if !tries.covers_status(parts.status) {
+                            finish(&mut parts, &generation, forward, endpoint);
+                            return Ok((parts, incoming, now));
+                        }
+                        Failed::Status(Box::new((parts, incoming)), now)
                     }
-                    Failed::Status(Box::new((parts, incoming)), now)
+                    // The endpoint closed a kept connection while the request was on its way (RFC 9112 §9.3.1): it goes to
+                    // the same endpoint, over another connection.
+                    Some(Err(failed)) if reused && failed.untouched && head.method.is_idempotent() => {
+                        began = Instant::now();
+                        continue;
+                    }
+                    Some(Err(failed)) => Failed::Sent(failed.error),
+                    None => {
+                        exchange.tried(Instant::now(), None, Tried::Local);
+                        Failed::Time
+                    }
                 }
-                // The endpoint closed a kept connection while the request was on its way (RFC 9112 §9.3.1): it goes to
-                // the same endpoint, over another connection.
-                Some(Err(failed)) if reused && failed.untouched && head.method.is_idempotent() => {
-                    began = Instant::now();
-                    continue;
-                }
-                Some(Err(failed)) => Failed::Sent(failed.error),
-                None => {
-                    exchange.tried(Instant::now(), None, Tried::Local);
-                    Failed::Time
-                }
-            },
+            }
         };
         match tries.again(&worker, cluster, forward, index, &failed) {
             Some((next, wait)) => {
@@ -114,21 +122,6 @@ pub async fn forward(flight: &mut Flight) -> Outcome {
                 }
             },
         }
-    }
-}
-
-/// Sends a request and waits for the response's head, no longer than `time`; none where that was over.
-async fn send(
-    connection: Box<Connection>,
-    head: &Head,
-    body: RequestBody,
-    time: Option<Duration>,
-) -> Option<Result<(response::Parts, Incoming), upstream::Failed>> {
-    let sent = connection.exchange(head, body);
-    match time {
-        None => Some(sent.await),
-        // On the heap, as it is rare: what a request's future holds is moved with it.
-        Some(time) => Box::pin(tokio::time::timeout(time, sent)).await.ok(),
     }
 }
 

@@ -20,7 +20,7 @@ pub use connect::{ConnectError, connect};
 use h1::Room;
 #[cfg(feature = "internals")]
 pub use h1::alone;
-pub use h1::{Connection, Error, Failed, Incoming, end_of_head};
+pub use h1::{Connection, Error, Incoming, end_of_head};
 pub use stream::Stream;
 
 /// A worker's idle connections, by the endpoint's identity in memory. An entry keeps its endpoint alive, so that the

@@ -103,5 +103,6 @@ fn any() -> Route {
         affinity: None,
         plugins: RoutePlugins::default(),
         timeout: None,
+        retry: None,
     }
 }
