@@ -6,6 +6,8 @@ mod sampler;
 mod schedule;
 mod shares;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 
 use std::{
@@ -136,6 +138,7 @@ impl Picker {
         let configured: Box<[u32]> = candidates.iter().map(|c| c.weight).collect();
         let weights: Box<[u32]> = candidates.iter().map(|c| c.effective).collect();
         let method = match algorithm {
+            Algorithm::RoundRobin if unit > 1 => Method::RoundRobin(Schedule::for_now(&weights)),
             Algorithm::RoundRobin => Method::RoundRobin(Schedule::new(&weights)),
             Algorithm::LeastRequest => Method::LeastRequest(Sampler::by_weight(&weights)),
             Algorithm::Random => Method::Random(Sampler::by_weight(&weights)),

@@ -31,12 +31,22 @@ impl Schedule {
         } else if total <= MAX_TURNS {
             Self::Turns(turns(&weights, total))
         } else {
-            let sums = weights.iter().scan(0, |sum, &w| {
-                *sum += w;
-                Some(*sum)
-            });
-            Self::Golden(sums.collect())
+            Self::golden(weights)
         }
+    }
+
+    /// The same for weights that hold for a moment only, as those of endpoints that warm up: quickly made, and a little less
+    /// smooth.
+    pub(super) fn for_now(weights: &[u32]) -> Self {
+        Self::golden(weights.iter().map(|&w| u64::from(w)))
+    }
+
+    fn golden(weights: impl IntoIterator<Item = u64>) -> Self {
+        let sums = weights.into_iter().scan(0, |sum, weight| {
+            *sum += weight;
+            Some(*sum)
+        });
+        Self::Golden(sums.collect())
     }
 
     /// The position whose turn the `n`-th is, where there is one.
