@@ -6,8 +6,6 @@ mod sampler;
 mod schedule;
 mod shares;
 #[cfg(test)]
-mod simulation;
-#[cfg(test)]
 mod tests;
 
 use std::{

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::*;
+use super::super::*;
 use crate::{
     config::{self, SlowStart},
     endpoint::{Cause, Health, State},
