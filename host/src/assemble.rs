@@ -108,10 +108,8 @@ pub fn with_endpoints(
     if before.native.is_prepared_for_affinity() {
         next.native.prepare_affinity();
     }
-    let mut clusters = present.clusters.to_vec();
-    clusters[index] = Arc::new(next);
     let config_serial = present.config_serial + 1;
-    Some(Generation { config: Arc::new(config), clusters: clusters.into(), config_serial, ..present.clone() })
+    Some(Generation { config: Arc::new(config), config_serial, ..present.with_cluster(index, next) })
 }
 
 fn cluster(config: &config::Cluster, parts: &Parts<'_>, before: Option<&Arc<Cluster>>) -> Cluster {
@@ -162,7 +160,12 @@ fn cluster(config: &config::Cluster, parts: &Parts<'_>, before: Option<&Arc<Clus
         } else {
             Arc::new(Picker::new(Arc::clone(&before.endpoints), algorithm, rules, parts.now))
         };
-        return Cluster { config, endpoints: Arc::clone(&before.endpoints), cursor, retries, native, scorer };
+        let cluster = Cluster { config, endpoints: Arc::clone(&before.endpoints), cursor, retries, native, scorer };
+        // A state is the endpoint's own and no part of what is configured: the picker follows it here.
+        return match cluster.native.renewed(parts.now) {
+            Some(native) => cluster.with_native(native),
+            None => cluster,
+        };
     }
     let native = Arc::new(Picker::new(Arc::clone(&endpoints), algorithm, rules, parts.now));
     Cluster { config, endpoints, cursor, retries, native, scorer }

@@ -185,24 +185,33 @@ impl Cluster {
 
     /// The same cluster with another picker, and the scores that it has.
     #[must_use]
-    pub fn with_native(&self, native: Picker) -> Self {
-        let mut cluster = self.clone();
-        if let Some((table, _)) = cluster.scorer.as_mut().and_then(|scorer| scorer.table.as_mut()) {
+    pub fn with_native(mut self, native: Picker) -> Self {
+        if let Some((table, _)) = self.scorer.as_mut().and_then(|scorer| scorer.table.as_mut()) {
             *table = Arc::new(native.rescore(table.scores()));
         }
-        cluster.native = Arc::new(native);
-        cluster
+        self.native = Arc::new(native);
+        self
     }
 }
 
 impl Generation {
-    /// The same with the picker of one cluster made anew; none where nothing about it has changed.
-    pub fn with_renewed(&self, index: usize, now: Instant) -> Option<Self> {
-        let cluster = self.clusters.get(index)?;
-        let renewed = cluster.with_native(cluster.native.renewed(now)?);
+    /// The same with this cluster in place of the one with this index.
+    #[must_use]
+    pub fn with_cluster(&self, index: usize, cluster: Cluster) -> Self {
         let mut clusters = self.clusters.to_vec();
-        clusters[index] = Arc::new(renewed);
-        Some(Self { clusters: clusters.into(), ..self.clone() })
+        clusters[index] = Arc::new(cluster);
+        Self { clusters: clusters.into(), ..self.clone() }
+    }
+
+    /// Index of a cluster by name.
+    ///
+    /// # Errors
+    /// There is none of that name: which there are, in words.
+    pub fn find_cluster(&self, name: &str) -> Result<usize, String> {
+        self.cluster_index(name).ok_or_else(|| {
+            let known: Vec<&str> = self.clusters.iter().map(|c| c.config.name.as_str()).collect();
+            format!("there is no cluster {name:?}; there are: {}", known.join(", "))
+        })
     }
 
     /// Index of a cluster by name.
@@ -218,6 +227,8 @@ pub struct Live {
     publishing: Mutex<()>,
     /// Wakes whoever must let go of an old generation.
     changed: watch::Sender<u64>,
+    /// Wakes whoever follows what is configured: not with each table of weights.
+    configured: watch::Sender<u64>,
     /// Wakes who ejects endpoints and makes pickers anew.
     observed: Notify,
 }
@@ -225,11 +236,12 @@ pub struct Live {
 impl Live {
     /// Starts with a first generation.
     pub fn new(first: Generation) -> Arc<Self> {
-        let (changed, _) = watch::channel(first.serial);
+        let (changed, configured) = (watch::channel(first.serial).0, watch::channel(first.config_serial).0);
         Arc::new(Self {
             current: ArcSwap::from_pointee(first),
             publishing: Mutex::new(()),
             changed,
+            configured,
             observed: Notify::new(),
         })
     }
@@ -249,9 +261,10 @@ impl Live {
         let present = self.current.load_full();
         let Some(mut generation) = next(&present)? else { return Ok(false) };
         generation.serial = present.serial + 1;
-        let serial = generation.serial;
+        let (serial, config_serial) = (generation.serial, generation.config_serial);
         self.current.store(Arc::new(generation));
         self.changed.send_replace(serial);
+        self.configured.send_if_modified(|known| std::mem::replace(known, config_serial) != config_serial);
         Ok(true)
     }
 
@@ -263,6 +276,11 @@ impl Live {
     /// Waits until something was observed since this was last waited for. For one who waits.
     pub async fn observed(&self) {
         self.observed.notified().await;
+    }
+
+    /// Wakes with each publication that changes more than weight tables.
+    pub fn subscribe_config(&self) -> watch::Receiver<u64> {
+        self.configured.subscribe()
     }
 
     /// Wakes with each publication.

@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
-use crate::client::{Client, Response};
+use crate::{
+    client::{Client, Response},
+    origin::Origin,
+};
 
 /// A running proxy with a directory of its own.
 pub struct Running {
@@ -38,6 +41,19 @@ pub fn start_in(dir: tempfile::TempDir, config: &str) -> Running {
         .unwrap_or_else(|diagnostics| panic!("configuration refused:\n{diagnostics}"));
     let proxy = witgate::Proxy::start(parsed.config).unwrap_or_else(|error| panic!("not started: {error}"));
     Running { proxy: Some(proxy), dir }
+}
+
+/// A proxy with one route (`all`, with more keys of it) to one cluster (`c`, by round-robin, with more keys of it).
+///
+/// # Panics
+/// As [`start`].
+pub fn start_before(endpoints: &[&Origin], route: &str, cluster: &str) -> Running {
+    let endpoints: Vec<String> = endpoints.iter().map(|o| format!("{{ address = \"{}\" }}", o.address)).collect();
+    start(&format!(
+        "[[listener]]\nname = \"web\"\nlisten = \"127.0.0.1:0\"\n[[route]]\nname = \"all\"\ncluster = \"c\"\n{route}\n\
+         [[cluster]]\nname = \"c\"\nbalance = \"round-robin\"\nendpoints = [{}]\n{cluster}\n",
+        endpoints.join(", ")
+    ))
 }
 
 impl Running {
@@ -88,6 +104,11 @@ impl Running {
         .into_bytes();
         request.extend_from_slice(body);
         Client::connect(self.admin()).ask(request)
+    }
+
+    /// Whether the metrics have this line.
+    pub fn has_metric(&self, line: &str) -> bool {
+        self.call("GET", "/metrics", b"").body.lines().any(|found| found == line)
     }
 
     /// Uploads a module and makes it live.

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     config::{self, SlowStart},
-    endpoint::{Endpoint, State},
+    endpoint::Endpoint,
 };
 
 /// Units of a weight of 1 while endpoints warm up, so that parts of it can be told apart.
@@ -29,7 +29,7 @@ pub struct Rules {
 impl Default for Rules {
     /// What the file's silence means.
     fn default() -> Self {
-        Self { slow_start: None, panic_percent: 50 }
+        Self { slow_start: None, panic_percent: config::DEFAULT_PANIC_PERCENT }
     }
 }
 
@@ -70,11 +70,8 @@ pub struct Candidate {
 /// A candidate that is warming up has its weight multiplied by its warmth (the formula of [`SlowStart`]), in proportion to the warmest one: if everyone
 /// is new, no one is slow.
 pub fn eligible(endpoints: &[Arc<Endpoint>], rules: &Rules, now: Instant) -> Eligible {
-    let members = endpoints.iter().enumerate().filter_map(|(index, endpoint)| {
-        let weight = Some(endpoint.weight()).filter(|&weight| weight > 0 && endpoint.state() == State::Active)?;
-        Some((index, weight, endpoint.is_available()))
-    });
-    let mut members: Vec<_> = members.collect();
+    let members = endpoints.iter().enumerate().filter(|(_, endpoint)| endpoint.is_member());
+    let mut members: Vec<_> = members.map(|(index, e)| (index, e.weight(), e.is_available())).collect();
     let available = members.iter().filter(|(_, _, available)| *available).count();
     let panic = available * 100 < members.len() * rules.panic_percent as usize;
     members.retain(|(_, _, available)| *available || panic);
@@ -97,31 +94,30 @@ fn scaled(weight: u32, part: f64) -> u32 {
 /// What part of its weight an endpoint has: `max(min_weight_percent / 100, (t / window) ^ (1 / aggression))` where it
 /// came `t` ago, until the window has passed (Envoy's formula).
 fn warmth(endpoint: &Endpoint, rules: &Rules, now: Instant) -> f64 {
-    let Some((since, returned)) = endpoint.warming_since() else { return 1.0 };
-    let Some(rule) = rules.slow_start.or(returned.then_some(AFTER_EJECTION)) else { return 1.0 };
-    let passed = now.saturating_duration_since(since).as_secs_f64() / rule.window.as_secs_f64();
-    if passed >= 1.0 {
-        return 1.0;
-    }
-    passed.powf(1.0 / rule.aggression).max(f64::from(rule.min_weight_percent) / 100.0)
+    let Some((rule, passed)) = warming(endpoint, rules, now) else { return 1.0 };
+    let part = passed.as_secs_f64() / rule.window.as_secs_f64();
+    part.powf(1.0 / rule.aggression).max(f64::from(rule.min_weight_percent) / 100.0)
+}
+
+/// By which rule an endpoint warms up, and for how long it has; none where it is warm.
+fn warming(endpoint: &Endpoint, rules: &Rules, now: Instant) -> Option<(SlowStart, Duration)> {
+    let (since, returned) = endpoint.warming_since()?;
+    let rule = rules.slow_start.or(returned.then_some(AFTER_EJECTION))?;
+    let passed = now.saturating_duration_since(since);
+    (passed < rule.window).then_some((rule, passed))
 }
 
 /// How long the weights of these endpoints may be kept: the shortest window of those that warm up, in steps that each
 /// move a weight by no more than a few percent. None where all are warm.
 pub fn step(endpoints: &[Arc<Endpoint>], rules: &Rules, now: Instant) -> Option<Duration> {
     const STEPS: u32 = 250;
-    let warming = endpoints.iter().filter_map(|endpoint| {
-        let (since, returned) = endpoint.warming_since()?;
-        let rule = rules.slow_start.or(returned.then_some(AFTER_EJECTION))?;
-        (now.saturating_duration_since(since) < rule.window).then_some(rule.window / STEPS)
-    });
-    warming.min()
+    endpoints.iter().filter_map(|endpoint| Some(warming(endpoint, rules, now)?.0.window / STEPS)).min()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::endpoint::{Cause, Health};
+    use crate::endpoint::{Cause, Health, State};
 
     fn endpoints(weights: &[u32], now: Instant) -> Vec<Arc<Endpoint>> {
         let new = |(n, weight): (usize, &u32)| {

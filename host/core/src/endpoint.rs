@@ -117,6 +117,11 @@ impl Endpoint {
         if self.draining.load(Relaxed) == 0 { State::Active } else { State::Draining }
     }
 
+    /// Whether it is one of those that share the cluster's requests, available or not: active, with a weight.
+    pub fn is_member(&self) -> bool {
+        self.weight() > 0 && self.state() == State::Active
+    }
+
     /// Changes the state. An endpoint that was draining and becomes active is available since `now`. Takes effect
     /// with the next `Picker`.
     pub fn set_state(&self, state: State, now: Instant) {

@@ -8,6 +8,11 @@ pub(crate) fn mix(word: u64) -> u64 {
     word ^ (word >> 31)
 }
 
+/// Scales 64 evenly spread bits to [0, 1), in the 53 that an `f64` holds exactly.
+pub(crate) fn fraction(bits: u64) -> f64 {
+    (bits >> 11) as f64 / (1u64 << 53) as f64
+}
+
 /// Scales 64 evenly spread bits to 0..count by their high bits (Lemire 2019), without a division.
 pub(crate) fn scale(bits: u64, count: usize) -> usize {
     ((u128::from(bits) * count as u128) >> 64) as usize

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{config, endpoint::Health};
+use crate::{config, endpoint::Health, hash::fraction};
 
 /// One endpoint's checks.
 #[derive(Debug, Clone, Copy)]
@@ -53,11 +53,6 @@ impl Checks {
 /// the endpoint may be waiting for.
 pub fn first_pause(rules: &config::Health, random: u64) -> Duration {
     rules.interval.min(Duration::from_secs(1)).mul_f64(fraction(random))
-}
-
-/// On [0, 1).
-fn fraction(random: u64) -> f64 {
-    (random >> 11) as f64 / (1u64 << 53) as f64
 }
 
 #[cfg(test)]

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use crate::config::{Retry, RetryBudget};
+use crate::{
+    config::{Retry, RetryBudget},
+    hash::fraction,
+};
 
 /// The retries of a cluster that are under way, over all workers. Carried across generations.
 #[derive(Debug, Default)]
@@ -46,7 +49,7 @@ impl Drop for Retrying {
 /// jitter", Brooker 2015: tries that failed together do not come back together). `random` is any 64 bits.
 pub fn back_off(retry: &Retry, nth: u32, random: u64) -> Duration {
     let longest = retry.backoff.saturating_mul((1 << nth.min(4)).min(10));
-    longest.mul_f64((random >> 11) as f64 / (1u64 << 53) as f64)
+    longest.mul_f64(fraction(random))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::{
     config::Outlier,
     endpoint::{Cause, Counts},
+    hash::fraction,
 };
 
 /// An ejection is up to this much longer, at random, so that endpoints that went together do not return together.
@@ -78,7 +79,7 @@ pub fn may_eject(rules: &Outlier, endpoints: usize, ejected: usize) -> bool {
 /// 64 bits.
 pub fn duration(rules: &Outlier, severity: u32, random: u64) -> Duration {
     let whole = rules.base_ejection.saturating_mul(severity.saturating_add(1)).min(rules.max_ejection);
-    whole.mul_f64(1.0 + JITTER * (random >> 11) as f64 / (1u64 << 53) as f64)
+    whole.mul_f64(1.0 + JITTER * fraction(random))
 }
 
 #[cfg(test)]

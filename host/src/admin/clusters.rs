@@ -29,11 +29,8 @@ pub(super) fn list(control: &Control) -> Reply {
 /// "available_ms"}]}`
 pub(super) fn show(control: &Control, name: &str) -> Result<Reply, ApiError> {
     let generation = control.live.load();
-    let cluster = generation.cluster_index(name).and_then(|index| generation.clusters.get(index)).ok_or_else(|| {
-        let known: Vec<&str> = generation.clusters.iter().map(|c| c.config.name.as_str()).collect();
-        ApiError::not_found(format!("there is no cluster {name:?}; there are: {}", known.join(", ")))
-    })?;
-    Ok(reply::json(StatusCode::OK, &one(cluster, Instant::now())))
+    let index = generation.find_cluster(name).map_err(ApiError::not_found)?;
+    Ok(reply::json(StatusCode::OK, &one(&generation.clusters[index], Instant::now())))
 }
 
 fn one(cluster: &Cluster, now: Instant) -> Value {

@@ -49,7 +49,7 @@ const WISH_EXAMPLE: &str = r#"{"state": "drain"}, {"state": "active"} or {"weigh
 /// Replaces the set. 200 with the cluster once new requests go to it.
 pub(super) async fn replace(call: Call, cluster: String) -> Result<Reply, ApiError> {
     let (desk, peer) = (call.desk.clone(), Arc::clone(&call.peer));
-    clusters::show(&desk.control, &cluster)?;
+    desk.control.live.load().find_cluster(&cluster).map_err(ApiError::not_found)?;
     let set: Set = call.sent().json_within(SET, SET_EXAMPLE).await?;
     let endpoints = config::endpoints(set.endpoints).map_err(unprocessable)?;
     let permit = desk.change_permit().await?;
@@ -62,7 +62,7 @@ pub(super) async fn replace(call: Call, cluster: String) -> Result<Reply, ApiErr
 /// Changes one. 200 with the cluster once new requests follow.
 pub(super) async fn change(call: Call, cluster: String, address: String) -> Result<Reply, ApiError> {
     let (desk, peer) = (call.desk.clone(), Arc::clone(&call.peer));
-    clusters::show(&desk.control, &cluster)?;
+    desk.control.live.load().find_cluster(&cluster).map_err(ApiError::not_found)?;
     let Wish { state, weight } = call.sent().json(WISH_EXAMPLE).await?;
     let state = state.map(|word| match word {
         Word::Drain => State::Draining,

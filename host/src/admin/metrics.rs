@@ -14,7 +14,7 @@ use prometheus_client::{
     metrics::MetricType,
     registry::Registry,
 };
-use witgate_core::rollout::CircuitState;
+use witgate_core::{endpoint::Endpoint, rollout::CircuitState};
 use witgate_policy::{Failure, Plugin, Question, QuestionStats};
 
 use super::{
@@ -129,13 +129,16 @@ impl Scrape {
         page.one(names::UPSTREAM_RETRIES_REFUSED, sum(|cells| cells.retries_refused.read()), counter)
     }
 
+    /// Every endpoint of every cluster, with its labels.
+    fn each_endpoint(&self) -> impl Iterator<Item = ([(&'static str, &str); 2], &Arc<Endpoint>)> {
+        self.generation.clusters.iter().flat_map(|cluster| {
+            let labels = |address| [("cluster", cluster.config.name.as_str()), ("endpoint", address)];
+            cluster.endpoints.iter().map(move |endpoint| (labels(endpoint.address()), endpoint))
+        })
+    }
+
     fn endpoints(&self, page: &mut Page<'_, '_>) -> fmt::Result {
-        let all = || {
-            self.generation.clusters.iter().flat_map(|cluster| {
-                let labels = |address| [("cluster", cluster.config.name.as_str()), ("endpoint", address)];
-                cluster.endpoints.iter().map(move |endpoint| (labels(endpoint.address()), endpoint))
-            })
-        };
+        let all = || self.each_endpoint();
         page.family(names::ENDPOINT_IN_FLIGHT, all().map(|(l, e)| (l, u64::from(e.in_flight()))), gauge)?;
         let measured = all().filter(|(_, e)| e.latency_ms() > 0.0);
         page.family(names::ENDPOINT_LATENCY, measured.map(|(l, e)| (l, f64::from(e.latency_ms()) / 1e3)), gauge)?;
@@ -153,12 +156,7 @@ impl Scrape {
     }
 
     fn health(&self, page: &mut Page<'_, '_>) -> fmt::Result {
-        let all = || {
-            self.generation.clusters.iter().flat_map(|cluster| {
-                let labels = |address| [("cluster", cluster.config.name.as_str()), ("endpoint", address)];
-                cluster.endpoints.iter().map(move |endpoint| (labels(endpoint.address()), endpoint))
-            })
-        };
+        let all = || self.each_endpoint();
         page.family(names::ENDPOINT_HEALTHY, all().map(|(l, e)| (l, u64::from(e.health().is_up()))), gauge)?;
         page.family(names::ENDPOINT_CHECKS, all().map(|(l, e)| (l, e.checks().0)), counter)?;
         page.family(names::ENDPOINT_CHECK_FAILURES, all().map(|(l, e)| (l, e.checks().1)), counter)?;

@@ -1,13 +1,13 @@
 //! Endpoints that an operator changes while traffic flows: until the next start or configuration, which say it anew.
 
-use std::{convert::Infallible, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use witgate_core::{config, endpoint::State};
 
 use super::{Control, ControlError};
 use crate::{
-    assemble::{self, Parts},
-    generation::Generation,
+    assemble,
+    generation::{Cluster, Generation},
 };
 
 /// What is to be different about an endpoint.
@@ -57,37 +57,19 @@ impl Control {
     fn publish_endpoints(
         &self,
         cluster: &str,
-        endpoints: impl FnOnce(&crate::generation::Cluster) -> Result<Vec<config::Endpoint>, ControlError>,
+        endpoints: impl FnOnce(&Cluster) -> Result<Vec<config::Endpoint>, ControlError>,
     ) -> Result<(), ControlError> {
         let next = |present: &Generation| {
-            let index = present.cluster_index(cluster).ok_or_else(|| no_cluster(present, cluster))?;
+            let index = present.find_cluster(cluster).map_err(ControlError::NotFound)?;
             let endpoints = endpoints(&present.clusters[index])?;
-            let parts = Parts {
-                present: Some(present),
-                plugins: Arc::clone(&present.plugins),
-                workers: self.workers,
-                cookie_secret: self.cookie_secret,
-                now: Instant::now(),
-            };
+            let parts = self.parts(present, Arc::clone(&present.plugins));
             Ok::<_, ControlError>(assemble::with_endpoints(present, index, endpoints, &parts))
         };
-        self.live.publish(next)?;
-        // A state is the endpoint's own, and no part of what is configured: the picker follows it here.
-        let follow = |present: &Generation| {
-            let index = present.cluster_index(cluster);
-            Ok::<_, Infallible>(index.and_then(|index| present.with_renewed(index, Instant::now())))
-        };
-        let Ok(_published) = self.live.publish(follow);
-        Ok(())
+        self.live.publish(next).map(|_published| ())
     }
 }
 
-fn no_cluster(present: &Generation, name: &str) -> ControlError {
-    let known: Vec<&str> = present.clusters.iter().map(|c| c.config.name.as_str()).collect();
-    ControlError::NotFound(format!("there is no cluster {name:?}; there are: {}", known.join(", ")))
-}
-
-fn unknown(cluster: &crate::generation::Cluster, address: &str) -> ControlError {
+fn unknown(cluster: &Cluster, address: &str) -> ControlError {
     const SHOWN: usize = 10;
     let known: Vec<&str> = cluster.endpoints.iter().take(SHOWN).map(|e| e.address()).collect();
     let more = if cluster.endpoints.len() > SHOWN { ", …" } else { "" };

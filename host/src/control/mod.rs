@@ -325,6 +325,12 @@ impl Control {
         Ok(bring_up::admit(&self.engine, &settings, version, code, &self.telemetry, progress)?)
     }
 
+    /// What the generation after `present` is assembled of, with these plugins.
+    fn parts<'a>(&self, present: &'a Generation, plugins: Arc<BTreeMap<String, Slot>>) -> Parts<'a> {
+        let (workers, cookie_secret) = (self.workers, self.cookie_secret);
+        Parts { present: Some(present), plugins, workers, cookie_secret, now: Instant::now() }
+    }
+
     /// The one way by which a plugin becomes live or goes.
     fn publish_plugin(&self, name: &str, plugin: Option<Arc<Plugin>>) {
         let next = |present: &Generation| {
@@ -336,13 +342,7 @@ impl Control {
             } else {
                 slots.remove(name);
             }
-            let parts = Parts {
-                present: Some(present),
-                plugins: Arc::new(slots),
-                workers: self.workers,
-                cookie_secret: self.cookie_secret,
-                now: Instant::now(),
-            };
+            let parts = self.parts(present, Arc::new(slots));
             Ok::<_, std::convert::Infallible>(Some(assemble::assemble(Arc::clone(&present.config), &parts)))
         };
         let Ok(_published) = self.live.publish(next);

@@ -83,8 +83,9 @@ pub async fn forward(flight: &mut Flight) -> Outcome {
                 match sent {
                     Some(Ok((mut parts, incoming))) => {
                         let now = Instant::now();
-                        exchange.tried(now, Some(now.saturating_duration_since(began)), Tried::of_status(parts.status));
-                        if !tries.covers_status(parts.status) {
+                        let outcome = Tried::of_status(parts.status);
+                        exchange.tried(now, Some(now.saturating_duration_since(began)), outcome);
+                        if !tries.covers_response(outcome) {
                             finish(&mut parts, &generation, forward, endpoint);
                             return Ok((parts, incoming, now));
                         }

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use http::{StatusCode, response};
+use http::response;
 use smallvec::SmallVec;
 use witgate_core::{
     config::{Retry, RetryOn},
-    endpoint::Endpoint,
+    endpoint::{Endpoint, Outcome},
     limits::{self, Retrying},
     request::Head,
 };
@@ -60,11 +60,15 @@ impl Tries {
         self.retry.per_try_timeout
     }
 
-    /// Whether a response with this status is one that may be tried again.
-    pub fn covers_status(&self, status: StatusCode) -> bool {
+    /// Whether a response with this outcome is one that may be tried again.
+    pub fn covers_response(&self, outcome: Outcome) -> bool {
         let RetryOn { server_error, gateway_error, .. } = self.retry.on;
-        self.repeatable
-            && (server_error && status.is_server_error() || gateway_error && matches!(status.as_u16(), 502..=504))
+        let named = match outcome {
+            Outcome::GatewayError => gateway_error || server_error,
+            Outcome::ServerError => server_error,
+            Outcome::Success | Outcome::Local => false,
+        };
+        self.repeatable && named
     }
 
     fn covers(&self, failed: &Failed) -> bool {
@@ -72,7 +76,8 @@ impl Tries {
             Failed::Connect => self.retry.on.connect_failure,
             Failed::Sent(error) => self.repeatable && self.retry.on.reset && is_reset(error),
             Failed::Time => self.repeatable && self.retry.on.reset,
-            Failed::Status(response, _) => self.covers_status(response.0.status),
+            // Only those that are covered are failures.
+            Failed::Status(..) => true,
         }
     }
 

@@ -12,7 +12,7 @@ use std::{
 use witgate_core::{
     config::{Cluster as Config, Outlier},
     eligible,
-    endpoint::{Cause, Endpoint, State},
+    endpoint::{Cause, Endpoint},
     outlier::{self, Interval},
 };
 
@@ -28,10 +28,10 @@ const SETTLE: Duration = Duration::from_millis(2);
 /// Runs until the proxy stops.
 pub async fn run(control: Arc<Control>) {
     let mut phase = control.drain.watch();
-    let mut published = control.live.subscribe();
+    let mut configured = control.live.subscribe_config();
     let mut ejector = Ejector::default();
     loop {
-        published.borrow_and_update();
+        configured.borrow_and_update();
         let now = Instant::now();
         let due = ejector.look(&control.live.load(), now);
         let step = renew(&control.live, now).map(|step| now + step);
@@ -39,7 +39,7 @@ pub async fn run(control: Arc<Control>) {
         tokio::select! {
             () = control.live.observed() => {}
             () = until(next) => {}
-            _ = published.changed() => {}
+            _ = configured.changed() => {}
             _ = phase.wait_for(|p| *p >= Phase::Stop) => return,
         }
         tokio::time::sleep(SETTLE).await;
@@ -60,7 +60,7 @@ fn renew(live: &Live, now: Instant) -> Option<Duration> {
         let renewed = present.clusters.iter().enumerate().filter_map(|(index, cluster)| {
             let native = cluster.native.renewed(now)?;
             tell_panic(cluster, native.is_panicking());
-            Some((index, Arc::new(cluster.with_native(native))))
+            Some((index, Arc::new(Cluster::clone(cluster).with_native(native))))
         });
         let renewed: Vec<(usize, Arc<Cluster>)> = renewed.collect();
         if renewed.is_empty() {
@@ -171,7 +171,7 @@ fn done(endpoints: &[Arc<Endpoint>]) -> HashMap<u64, Interval> {
 
 /// Those of which a part may be ejected.
 fn members(endpoints: &[Arc<Endpoint>]) -> impl Iterator<Item = &Arc<Endpoint>> {
-    endpoints.iter().filter(|e| e.state() == State::Active && e.weight() > 0)
+    endpoints.iter().filter(|e| e.is_member())
 }
 
 fn eject(cluster: &Cluster, rules: &Outlier, endpoint: &Endpoint, cause: Cause, now: Instant) {

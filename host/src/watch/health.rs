@@ -14,7 +14,7 @@ use witgate_core::{
     health::{Checks, first_pause},
 };
 
-use crate::{control::Control, drain::Phase, generation::Generation, upstream::probe};
+use crate::{control::Control, drain::Phase, generation::Live, upstream::probe};
 
 /// The checks of one endpoint of one cluster. They end when it is dropped.
 struct Running {
@@ -35,26 +35,21 @@ type All = HashMap<(String, String), Running>;
 /// Runs until the proxy stops.
 pub async fn run(control: Arc<Control>) {
     let mut phase = control.drain.watch();
-    let mut published = control.live.subscribe();
-    let (mut running, mut seen) = (All::new(), None);
+    let mut configured = control.live.subscribe_config();
+    let mut running = All::new();
     loop {
-        published.borrow_and_update();
-        let generation = control.live.load();
-        // Other publications change neither endpoints nor what is configured of them.
-        if seen.replace(generation.config_serial) != Some(generation.config_serial) {
-            follow(&control, &generation, &mut running);
-        }
-        drop(generation);
+        configured.borrow_and_update();
+        follow(&control.live, &mut running);
         tokio::select! {
-            _ = published.changed() => {}
+            _ = configured.changed() => {}
             _ = phase.wait_for(|p| *p >= Phase::Stop) => return,
         }
     }
 }
 
 /// Starts the checks that are missing, and ends those that nobody wants any more.
-fn follow(control: &Arc<Control>, generation: &Generation, running: &mut All) {
-    let mut before = std::mem::take(running);
+fn follow(live: &Arc<Live>, running: &mut All) {
+    let (generation, mut before) = (live.load(), std::mem::take(running));
     for cluster in generation.clusters.iter() {
         let Some(rules) = &cluster.config.health else { continue };
         for endpoint in cluster.endpoints.iter() {
@@ -64,7 +59,7 @@ fn follow(control: &Arc<Control>, generation: &Generation, running: &mut All) {
                 endpoint: Arc::clone(endpoint),
                 rules: Arc::clone(rules),
                 task: tokio::task::spawn_local(check(
-                    Arc::clone(control),
+                    Arc::clone(live),
                     key.0.clone(),
                     Arc::clone(endpoint),
                     Arc::clone(rules),
@@ -76,7 +71,7 @@ fn follow(control: &Arc<Control>, generation: &Generation, running: &mut All) {
 }
 
 /// The checks of one endpoint. Never returns.
-async fn check(control: Arc<Control>, cluster: String, endpoint: Arc<Endpoint>, rules: Arc<config::Health>) {
+async fn check(live: Arc<Live>, cluster: String, endpoint: Arc<Endpoint>, rules: Arc<config::Health>) {
     let mut checks = Checks::new(endpoint.health());
     let mut pause = first_pause(&rules, random());
     loop {
@@ -87,7 +82,7 @@ async fn check(control: Arc<Control>, cluster: String, endpoint: Arc<Endpoint>, 
         if before != now {
             tell(&cluster, &endpoint, now, complaint.as_deref());
             endpoint.set_health(now, Instant::now());
-            control.live.note_observed();
+            live.note_observed();
         }
         endpoint.checked(complaint);
         pause = checks.pause(&rules, random()).max(Duration::from_millis(1));

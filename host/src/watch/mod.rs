@@ -1,4 +1,4 @@
-//! Background loops that follow the current generation.
+//! Loops in the background that follow the generation that is live. None of them is ever waited for by a request.
 
 pub mod endpoints;
 pub mod health;

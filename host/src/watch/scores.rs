@@ -116,7 +116,5 @@ fn with_table(present: &Generation, asked: &Cluster, given: &Arc<[f32]>, made: I
     // Of the picker that stands now: the one that was asked about may have endpoints that are out since.
     let table = Arc::new(cluster.native.rescore(Some(given)));
     cluster.scorer.as_mut()?.table = Some((table, made));
-    let mut clusters = present.clusters.to_vec();
-    clusters[index] = Arc::new(cluster);
-    Some(Generation { clusters: clusters.into(), ..present.clone() })
+    Some(present.with_cluster(index, cluster))
 }

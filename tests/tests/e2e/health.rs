@@ -12,7 +12,7 @@ use serde_json::Value;
 use witgate_tests::{
     client::Client,
     origin::{Origin, respond},
-    proxy::{self, Running},
+    proxy::{self, Running, start_before},
     wait_for,
 };
 
@@ -40,16 +40,6 @@ impl Patient {
     }
 }
 
-/// A proxy before these endpoints, with more keys of their cluster.
-fn start(endpoints: &[&Origin], cluster: &str) -> Running {
-    let endpoints: Vec<String> = endpoints.iter().map(|o| format!("{{ address = \"{}\" }}", o.address)).collect();
-    proxy::start(&format!(
-        "[[listener]]\nname = \"web\"\nlisten = \"127.0.0.1:0\"\n[[route]]\nname = \"all\"\ncluster = \"c\"\n\
-         [[cluster]]\nname = \"c\"\nbalance = \"round-robin\"\nendpoints = [{}]\n{cluster}\n",
-        endpoints.join(", ")
-    ))
-}
-
 /// Checks a hundred times a second that no machine is too slow for.
 const CHECKED: &str = "health = { http = { path = \"/health\" }, interval = \"10ms\", timeout = \"1m\" }\n";
 
@@ -65,14 +55,10 @@ fn wait_for_eligible(running: &Running, count: u64) {
     wait_for(&format!("{count} eligible endpoints"), || (cluster(running)["eligible"] == count).then_some(()));
 }
 
-fn metric(running: &Running, line: &str) -> bool {
-    running.call("GET", "/metrics", b"").body.lines().any(|found| found == line)
-}
-
 #[test]
 fn who_fails_its_checks_gets_no_requests_until_it_passes_them_again() {
     let (well, ill) = (patient("well"), patient("ill"));
-    let running = start(&[&well.origin, &ill.origin], CHECKED);
+    let running = start_before(&[&well.origin, &ill.origin], "", CHECKED);
     wait_for_endpoint(&running, 1, "a first check", |e| e["health"] == "healthy");
     ill.health.store(503, SeqCst);
     let shown = wait_for_endpoint(&running, 1, "a failed check", |e| e["health"] == "unhealthy");
@@ -85,8 +71,8 @@ fn who_fails_its_checks_gets_no_requests_until_it_passes_them_again() {
     }
     assert_eq!(ill.requests(), before);
     let endpoint = format!("cluster=\"c\",endpoint=\"{}\"", ill.origin.address);
-    assert!(metric(&running, &format!("witgate_endpoint_healthy{{{endpoint}}} 0")));
-    assert!(!metric(&running, &format!("witgate_endpoint_check_failures_total{{{endpoint}}} 0")));
+    assert!(running.has_metric(&format!("witgate_endpoint_healthy{{{endpoint}}} 0")));
+    assert!(!running.has_metric(&format!("witgate_endpoint_check_failures_total{{{endpoint}}} 0")));
     ill.health.store(200, SeqCst);
     let shown = wait_for_endpoint(&running, 1, "a check that it passes", |e| e["health"] == "healthy");
     assert_eq!(shown["complaint"], Value::Null);
@@ -100,7 +86,7 @@ fn who_fails_its_checks_gets_no_requests_until_it_passes_them_again() {
 fn checks_are_requests_of_their_own() {
     let patient = patient("p");
     let keys = "health = { http = { path = \"/health\", host = \"checks.internal\" }, interval = \"10ms\", timeout = \"1m\" }\n";
-    let running = start(&[&patient.origin], keys);
+    let running = start_before(&[&patient.origin], "", keys);
     let seen = wait_for("two checks", || Some(patient.origin.seen()).filter(|seen| seen.len() >= 2));
     assert_eq!((seen[0].line.as_str(), seen[0].header("host")), ("GET /health HTTP/1.1", Some("checks.internal")));
     assert!(seen[0].header("user-agent").is_some_and(|agent| agent.starts_with("witgate-health/")), "{seen:?}");
@@ -115,9 +101,9 @@ fn a_check_may_look_at_the_body_or_only_connect() {
             "health = {{ http = {{ path = \"/health\", expect_body = \"{text}\" }}, interval = \"10ms\", timeout = \"1m\" }}\n"
         )
     };
-    let running = start(&[&body.origin], &keys("is well"));
+    let running = start_before(&[&body.origin], "", &keys("is well"));
     wait_for_endpoint(&running, 0, "the text", |e| e["health"] == "healthy");
-    let running = start(&[&body.origin], &keys("is ill"));
+    let running = start_before(&[&body.origin], "", &keys("is ill"));
     let shown = wait_for_endpoint(&running, 0, "another text", |e| e["health"] == "unhealthy");
     assert_eq!(shown["complaint"], "no \"is ill\" in its answer");
 
@@ -133,7 +119,7 @@ fn a_check_may_look_at_the_body_or_only_connect() {
         ("{ send = \"PING\\r\\n\", expect = \"+PONG\" }", "healthy"),
         ("{ send = \"PANG\\r\\n\", expect = \"+PONG\" }", "unhealthy"),
     ] {
-        let running = start(&[&redis], &keys(tcp));
+        let running = start_before(&[&redis], "", &keys(tcp));
         wait_for_endpoint(&running, 0, &format!("{tcp} is {health}"), |e| e["health"] == health);
     }
     let gone = redis.address;
@@ -150,16 +136,16 @@ fn a_check_may_look_at_the_body_or_only_connect() {
 fn where_too_few_are_healthy_all_get_requests_unless_that_is_not_wanted() {
     let (a, b) = (patient("a"), patient("b"));
     [&a, &b].iter().for_each(|patient| patient.health.store(500, SeqCst));
-    let running = start(&[&a.origin, &b.origin], CHECKED);
+    let running = start_before(&[&a.origin, &b.origin], "", CHECKED);
     wait_for("a panic", || (cluster(&running)["panic"] == true).then_some(()));
     wait_for_endpoint(&running, 0, "shown as it is", |e| e["health"] == "unhealthy");
     wait_for_endpoint(&running, 1, "shown as it is", |e| e["health"] == "unhealthy");
     for n in 0..10 {
         assert_eq!(running.client().get(&format!("/{n}"), "").status, 200);
     }
-    assert!(metric(&running, "witgate_cluster_panic{cluster=\"c\"} 1"));
+    assert!(running.has_metric("witgate_cluster_panic{cluster=\"c\"} 1"));
 
-    let running = start(&[&a.origin, &b.origin], &format!("{CHECKED}panic_percent = 0\n"));
+    let running = start_before(&[&a.origin, &b.origin], "", &format!("{CHECKED}panic_percent = 0\n"));
     wait_for_eligible(&running, 0);
     let refused = running.client().get("/", "");
     assert_eq!((refused.status, refused.header("x-witgate-error")), (503, Some("no-healthy-endpoint")));
@@ -173,7 +159,7 @@ fn failures_in_a_row_eject_and_no_more_than_the_percentage() {
     let (well, ill) = (patient("well"), patient("ill"));
     let keys =
         "outlier = { consecutive_5xx = 3, base_ejection = \"1h\", max_ejection = \"1h\", max_ejection_percent = 50 }\n";
-    let running = start(&[&well.origin, &ill.origin], keys);
+    let running = start_before(&[&well.origin, &ill.origin], "", keys);
     ill.answer.store(503, SeqCst);
     let mut client = running.client();
     wait_for("an ejection", || {
@@ -190,7 +176,7 @@ fn failures_in_a_row_eject_and_no_more_than_the_percentage() {
     }
     assert_eq!(ill.requests(), before);
     let endpoint = format!("cluster=\"c\",endpoint=\"{}\"", ill.origin.address);
-    assert!(metric(&running, &format!("witgate_endpoint_ejected{{{endpoint}}} 1")));
+    assert!(running.has_metric(&format!("witgate_endpoint_ejected{{{endpoint}}} 1")));
     // The other may not be ejected as well: half of two is one.
     well.answer.store(500, SeqCst);
     for _ in 0..20 {
@@ -203,7 +189,7 @@ fn failures_in_a_row_eject_and_no_more_than_the_percentage() {
 fn who_was_ejected_returns_and_is_ejected_again_where_it_has_not_changed() {
     let (well, ill) = (patient("well"), patient("ill"));
     let keys = "outlier = { consecutive_5xx = 2, base_ejection = \"20ms\", max_ejection = \"40ms\", max_ejection_percent = 50 }\n";
-    let running = start(&[&well.origin, &ill.origin], keys);
+    let running = start_before(&[&well.origin, &ill.origin], "", keys);
     ill.answer.store(500, SeqCst);
     let mut client = running.client();
     wait_for("two ejections", || {
@@ -220,7 +206,7 @@ fn who_was_ejected_returns_and_is_ejected_again_where_it_has_not_changed() {
 fn who_cannot_be_connected_to_is_ejected_and_no_request_fails() {
     let (well, gone) = (patient("well"), Origin::named("gone"));
     let keys = "outlier = { consecutive_local = 2, base_ejection = \"1h\", max_ejection = \"1h\", max_ejection_percent = 50 }\n";
-    let running = start(&[&well.origin, &gone], keys);
+    let running = start_before(&[&well.origin, &gone], "", keys);
     drop(gone);
     wait_for("an ejection", || {
         assert_eq!(Client::connect(running.web()).get("/", "").status, 200);
@@ -232,7 +218,7 @@ fn who_cannot_be_connected_to_is_ejected_and_no_request_fails() {
 #[test]
 fn a_drained_endpoint_gets_nothing_new_and_finishes_what_it_has() {
     let (stays, drains) = (patient("stays"), patient("drains"));
-    let running = start(&[&stays.origin, &drains.origin], "");
+    let running = start_before(&[&stays.origin, &drains.origin], "", "");
     let path = format!("/v1/clusters/c/endpoints/{}", drains.origin.address);
     let answer = running.call("PATCH", &path, br#"{"state": "drain"}"#);
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -254,7 +240,7 @@ fn a_drained_endpoint_gets_nothing_new_and_finishes_what_it_has() {
 #[test]
 fn a_set_of_endpoints_is_replaced_in_one_step() {
     let (old, new) = (patient("old"), patient("new"));
-    let running = start(&[&old.origin], "");
+    let running = start_before(&[&old.origin], "", "");
     let mut client = running.client();
     assert_eq!(client.get("/", "").body, "old");
     let set = |addresses: &[String]| {
@@ -299,7 +285,7 @@ fn a_set_of_endpoints_is_replaced_in_one_step() {
 fn who_comes_to_a_cluster_with_checks_waits_for_its_first() {
     let (old, new) = (patient("old"), patient("new"));
     new.health.store(503, SeqCst);
-    let running = start(&[&old.origin], CHECKED);
+    let running = start_before(&[&old.origin], "", CHECKED);
     wait_for_endpoint(&running, 0, "a first check", |e| e["health"] == "healthy");
     let body = format!(
         r#"{{"endpoints": [{{"address": "{}"}}, {{"address": "{}"}}]}}"#,

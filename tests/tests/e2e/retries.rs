@@ -10,17 +10,8 @@ use std::{
 
 use witgate_tests::{
     origin::{Origin, respond},
-    proxy::{self, Running},
+    proxy::start_before,
 };
-
-fn start(endpoints: &[&Origin], route: &str, cluster: &str) -> Running {
-    let endpoints: Vec<String> = endpoints.iter().map(|o| format!("{{ address = \"{}\" }}", o.address)).collect();
-    proxy::start(&format!(
-        "[[listener]]\nname = \"web\"\nlisten = \"127.0.0.1:0\"\n[[route]]\nname = \"all\"\ncluster = \"c\"\n{route}\n\
-         [[cluster]]\nname = \"c\"\nbalance = \"round-robin\"\nendpoints = [{}]\n{cluster}\n",
-        endpoints.join(", ")
-    ))
-}
 
 /// Answers with this status always.
 fn says(status: u16) -> Origin {
@@ -35,14 +26,10 @@ fn resets() -> Origin {
     })
 }
 
-fn metric(running: &Running, line: &str) -> bool {
-    running.call("GET", "/metrics", b"").body.lines().any(|found| found == line)
-}
-
 #[test]
 fn a_reset_is_tried_again_elsewhere_where_that_is_safe() {
     let (good, bad) = (says(200), resets());
-    let running = start(&[&good, &bad], "", "");
+    let running = start_before(&[&good, &bad], "", "");
     for n in 0..20 {
         assert_eq!(running.client().get(&format!("/{n}"), "").status, 200);
     }
@@ -63,18 +50,18 @@ fn a_reset_is_tried_again_elsewhere_where_that_is_safe() {
 #[test]
 fn a_bad_status_is_tried_again_only_where_the_route_says_so() {
     let (good, bad) = (says(200), says(503));
-    let running = start(&[&good, &bad], "", "");
+    let running = start_before(&[&good, &bad], "", "");
     let statuses: Vec<u16> = (0..10).map(|n| running.client().get(&format!("/{n}"), "").status).collect();
     assert!(statuses.contains(&503), "{statuses:?}");
     for on in ["5xx", "gateway-error"] {
-        let running = start(&[&good, &bad], &format!("retry = {{ on = [\"{on}\"], backoff = \"0s\" }}"), "");
+        let running = start_before(&[&good, &bad], &format!("retry = {{ on = [\"{on}\"], backoff = \"0s\" }}"), "");
         for n in 0..20 {
             assert_eq!(running.client().get(&format!("/{n}"), "").status, 200, "{on}");
         }
-        assert!(!metric(&running, "witgate_upstream_retries_total 0"));
+        assert!(!running.has_metric("witgate_upstream_retries_total 0"));
     }
     let bad = says(500);
-    let running = start(&[&bad], "retry = { on = [\"gateway-error\"] }", "");
+    let running = start_before(&[&bad], "retry = { on = [\"gateway-error\"] }", "");
     assert_eq!(running.client().get("/", "").status, 500);
     assert_eq!(bad.seen().len(), 1, "500 is no error of a gateway");
 }
@@ -85,7 +72,7 @@ fn there_are_as_many_tries_as_configured_and_the_last_answer_stands() {
     for attempts in [0, 1, 4] {
         let before = bad.seen().len();
         let retry = format!("retry = {{ attempts = {attempts}, on = [\"5xx\"], backoff = \"1ms\" }}");
-        let running = start(&[&bad], &retry, "");
+        let running = start_before(&[&bad], &retry, "");
         let response = running.client().get("/", "");
         assert_eq!((response.status, response.header("x-witgate-error"), &*response.body), (503, None, "503"));
         assert_eq!(bad.seen().len() - before, attempts + 1);
@@ -96,7 +83,7 @@ fn there_are_as_many_tries_as_configured_and_the_last_answer_stands() {
 fn no_try_goes_to_an_endpoint_again_while_another_is_eligible() {
     let origins: Vec<Origin> = (0..4).map(|_| says(503)).collect();
     let all: Vec<&Origin> = origins.iter().collect();
-    let running = start(&all, "retry = { attempts = 3, on = [\"5xx\"], backoff = \"0s\" }", "");
+    let running = start_before(&all, "retry = { attempts = 3, on = [\"5xx\"], backoff = \"0s\" }", "");
     for round in 1..=10 {
         assert_eq!(running.client().get("/", "").status, 503);
         let seen: Vec<usize> = origins.iter().map(|origin| origin.seen().len()).collect();
@@ -118,7 +105,8 @@ fn a_try_has_a_time_of_its_own() {
         }
         respond(stream, 200, &[], b"ok")
     });
-    let running = start(&[&origin], "retry = { on = [\"reset\"], per_try_timeout = \"200ms\" }\ntimeout = \"5m\"", "");
+    let running =
+        start_before(&[&origin], "retry = { on = [\"reset\"], per_try_timeout = \"200ms\" }\ntimeout = \"5m\"", "");
     let response = running.client().get("/", "");
     assert_eq!((response.status, asked.load(SeqCst)), (200, 2));
     drop(stop);
@@ -126,7 +114,8 @@ fn a_try_has_a_time_of_its_own() {
     let silent = Origin::raw(|stream| {
         let _ = std::io::copy(stream, &mut std::io::sink());
     });
-    let running = start(&[&silent], "retry = { attempts = 0, per_try_timeout = \"50ms\" }\ntimeout = \"5m\"", "");
+    let running =
+        start_before(&[&silent], "retry = { attempts = 0, per_try_timeout = \"50ms\" }\ntimeout = \"5m\"", "");
     let response = running.client().get("/", "");
     assert_eq!((response.status, response.header("x-witgate-error")), (504, Some("timeout")));
 }
@@ -135,20 +124,20 @@ fn a_try_has_a_time_of_its_own() {
 fn an_outage_is_not_multiplied() {
     let bad = says(503);
     let retry = "retry = { attempts = 10, on = [\"5xx\"], backoff = \"0s\" }";
-    let running = start(&[&bad], retry, "retry_budget = { percent = 0, min = 0 }");
+    let running = start_before(&[&bad], retry, "retry_budget = { percent = 0, min = 0 }");
     for n in 0..20 {
         assert_eq!(running.client().get(&format!("/{n}"), "").status, 503);
     }
     assert_eq!(bad.seen().len(), 20, "no budget, no retries");
-    assert!(metric(&running, "witgate_upstream_retries_refused_total 20"));
-    assert!(metric(&running, "witgate_upstream_retries_total 0"));
+    assert!(running.has_metric("witgate_upstream_retries_refused_total 20"));
+    assert!(running.has_metric("witgate_upstream_retries_total 0"));
 }
 
 #[test]
 fn the_whole_timeout_holds_over_all_tries() {
     let bad = says(503);
     let retry = "retry = { attempts = 10, on = [\"5xx\"], backoff = \"1h\" }\ntimeout = \"200ms\"";
-    let running = start(&[&bad], retry, "");
+    let running = start_before(&[&bad], retry, "");
     let response = running.client().get("/", "");
     assert_eq!((response.status, response.header("x-witgate-error")), (504, Some("timeout")));
 }

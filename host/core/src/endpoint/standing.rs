@@ -25,6 +25,10 @@ pub enum Health {
 impl Health {
     const ALL: [Self; 4] = [Self::Unchecked, Self::Waiting, Self::Healthy, Self::Unhealthy];
 
+    fn of(word: u8) -> Self {
+        Self::ALL.get(usize::from(word)).copied().unwrap_or(Self::Unchecked)
+    }
+
     /// Whether it may be picked.
     pub fn is_up(self) -> bool {
         matches!(self, Self::Unchecked | Self::Healthy)
@@ -89,13 +93,16 @@ impl Charge {
     }
 
     pub(super) fn get(&self) -> Option<Cause> {
-        Cause::ALL.get(usize::from(self.0.load(Relaxed).checked_sub(1)?)).copied()
+        Self::cause(self.0.load(Relaxed))
     }
 
+    /// A read, where there is none.
     pub(super) fn take(&self) -> Option<Cause> {
-        let cause = self.get()?;
-        self.0.store(0, Relaxed);
-        Some(cause)
+        self.get().and_then(|_| Self::cause(self.0.swap(0, Relaxed)))
+    }
+
+    fn cause(word: u8) -> Option<Cause> {
+        Cause::ALL.get(usize::from(word.checked_sub(1)?)).copied()
     }
 }
 
@@ -122,12 +129,11 @@ pub(super) struct Standing {
 
 impl Standing {
     pub(super) fn health(&self) -> Health {
-        Health::ALL.get(usize::from(self.health.load(Relaxed))).copied().unwrap_or(Health::Unchecked)
+        Health::of(self.health.load(Relaxed))
     }
 
     pub(super) fn set_health(&self, health: Health) -> Health {
-        let before = self.health.swap(health as u8, Relaxed);
-        Health::ALL.get(usize::from(before)).copied().unwrap_or(Health::Unchecked)
+        Health::of(self.health.swap(health as u8, Relaxed))
     }
 
     pub(super) fn ejected_until(&self) -> Option<Duration> {

@@ -4,17 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     super::{
-        model::{Algorithm, Balance, Cluster, Endpoint, Outlier, Pool, RetryBudget, ScoreMode},
+        model::{Algorithm, Balance, Cluster, DEFAULT_PANIC_PERCENT, Endpoint, Outlier, Pool, RetryBudget, ScoreMode},
         reader::{Spot, Table, Value, unsupported},
         references::{References, report_repeats},
         sink::Finding,
         value::{self, quoted},
     },
-    MAX_MANY, SOME_TIME, duration, health, name, plugin_reference, route,
+    MAX_MANY, PERCENT, SOME_TIME, duration, health, name, plugin_reference, route, time, whole,
 };
 
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const DEFAULT_PANIC_PERCENT: u32 = 50;
 const ALGORITHMS: [(&str, Algorithm); 5] = [
     ("round-robin", Algorithm::RoundRobin),
     ("least-request", Algorithm::LeastRequest),
@@ -34,34 +33,34 @@ pub(super) fn cluster<'a>(table: Table<'a>, references: &mut References<'a>) -> 
         None => Some(Balance::Native(Algorithm::default())),
         Some(value) => balance(&value, references),
     };
-    let connect_timeout = table.take("connect_timeout").and_then(|value| duration(&value, SOME_TIME));
+    let connect_timeout = time(&table, "connect_timeout", DEFAULT_CONNECT_TIMEOUT);
     let pool = table.table("pool", "{ idle = 32, idle_timeout = \"60s\" }").map(pool).unwrap_or_default();
     let health = table.table("health", "{ http = { path = \"/healthz\" } }").and_then(health::health);
     let slow_start = table.table("slow_start", "{ window = \"30s\" }").and_then(health::slow_start);
     let outlier = table.take("outlier").and_then(|value| outlier(&value, endpoints.len()));
-    let panic_percent = table.take("panic_percent").and_then(|value| value.integer(0..=100_u32));
+    let panic_percent = whole(&table, "panic_percent", PERCENT, DEFAULT_PANIC_PERCENT);
     let retry_budget = table.table("retry_budget", "{ percent = 20, min = 3 }").map(retry_budget);
     table.finish();
     Some(Cluster {
         name: name?,
         endpoints,
         balance: balance?,
-        connect_timeout: connect_timeout.unwrap_or(DEFAULT_CONNECT_TIMEOUT),
+        connect_timeout,
         pool,
         health: health.map(Arc::new),
         outlier: outlier.map(Arc::new),
         slow_start,
-        panic_percent: panic_percent.unwrap_or(DEFAULT_PANIC_PERCENT),
+        panic_percent,
         retry_budget: retry_budget.unwrap_or_default(),
     })
 }
 
 fn retry_budget(table: Table<'_>) -> RetryBudget {
-    let RetryBudget { percent, min } = RetryBudget::default();
-    let percent = table.take("percent").map_or(Some(percent), |value| value.integer(0..=100));
-    let min = table.take("min").map_or(Some(min), |value| value.integer(0..=100_000));
+    let default = RetryBudget::default();
+    let (percent, min) =
+        (whole(&table, "percent", PERCENT, default.percent), whole(&table, "min", 0..=100_000, default.min));
     table.finish();
-    RetryBudget { percent: percent.unwrap_or_default(), min: min.unwrap_or_default() }
+    RetryBudget { percent, min }
 }
 
 /// Warns where `max_ejection_percent` of the endpoints that are configured is less than one of them.

@@ -11,14 +11,13 @@ use super::{
         sink::Finding,
         value::{self, Bad, quoted},
     },
-    MAX_LIST, SOME_TIME, duration,
+    MAX_LIST, PERCENT, SOME_TIME, duration, time, whole,
 };
 
 const PROBE: &str = "exactly one of `http` = { path = \"/healthz\" } and `tcp` = {}";
 /// Results in a row, of health checks and of responses.
 const STREAK: RangeInclusive<u32> = 1..=1_000;
 const STREAK_OR_OFF: RangeInclusive<u32> = 0..=100_000;
-const PERCENT: RangeInclusive<u32> = 0..=100;
 /// Bytes of `send` and `expect`, and of a body that is looked for.
 const MAX_TEXT: usize = 4 << 10;
 
@@ -106,14 +105,6 @@ pub(super) fn slow_start(table: Table<'_>) -> Option<SlowStart> {
     let min_weight_percent = whole(&table, "min_weight_percent", 1..=100, 10);
     table.finish();
     Some(SlowStart { window: window?, aggression, min_weight_percent })
-}
-
-fn time(table: &Table<'_>, key: &'static str, default: Duration) -> Duration {
-    table.take(key).and_then(|value| duration(&value, SOME_TIME)).unwrap_or(default)
-}
-
-fn whole(table: &Table<'_>, key: &'static str, range: RangeInclusive<u32>, default: u32) -> u32 {
-    table.take(key).and_then(|value| value.integer(range)).unwrap_or(default)
 }
 
 /// A text that is not empty, and not long.

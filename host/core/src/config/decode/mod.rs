@@ -26,6 +26,7 @@ pub(super) const MAX_MANY: usize = 100_000;
 /// Most elements of any other list.
 const MAX_LIST: usize = 1_000;
 
+const PERCENT: RangeInclusive<u32> = 0..=100;
 /// Any duration above nothing.
 const SOME_TIME: RangeInclusive<Duration> = Duration::from_millis(1)..=MAX_DURATION;
 /// Any duration, nothing included.
@@ -93,6 +94,16 @@ fn duration(value: &Value<'_>, range: RangeInclusive<Duration>) -> Option<Durati
     let expected = format!("a duration from \"{least}\" to \"{most}\"{}", such_as(examples));
     let read = value.parse(&expected, value::duration)?;
     if range.contains(&read) { Some(read) } else { out_of_range(value, &expected) }
+}
+
+/// The duration of a key, above nothing; `default` where it is absent or wrong.
+fn time(table: &Table<'_>, key: &'static str, default: Duration) -> Duration {
+    table.take(key).and_then(|value| duration(&value, SOME_TIME)).unwrap_or(default)
+}
+
+/// The integer of a key; `default` where it is absent or wrong.
+fn whole(table: &Table<'_>, key: &'static str, range: RangeInclusive<u32>, default: u32) -> u32 {
+    table.take(key).and_then(|value| value.integer(range)).unwrap_or(default)
 }
 
 /// A size in bytes in a range.

@@ -4,6 +4,9 @@ use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use http::Method;
 
+/// `panic_percent` where the file is silent.
+pub const DEFAULT_PANIC_PERCENT: u32 = 50;
+
 /// `[[cluster]]`.
 #[derive(Debug, Clone)]
 pub struct Cluster {
