@@ -12,7 +12,7 @@ use http::HeaderValue;
 use witgate_core::{
     affinity::{StickyCookie, hash_key},
     balance::{Cursor, Picker},
-    config::{self, Balance, Config},
+    config::{self, Algorithm, Balance, Config},
     eligible::Rules,
     endpoint::{Endpoint, Health},
     routing::RouteTable,
@@ -119,8 +119,8 @@ fn cluster(config: &config::Cluster, parts: &Parts<'_>, before: Option<&Arc<Clus
         .endpoints
         .iter()
         .map(|wanted| match known.get(wanted.address.as_str()) {
-            Some(endpoint) if endpoint.zone() == wanted.zone.as_deref() => {
-                endpoint.set_weight(wanted.weight);
+            Some(endpoint) => {
+                endpoint.configure(wanted);
                 unjudge(endpoint, config, parts.now);
                 Arc::clone(endpoint)
             }
@@ -144,6 +144,13 @@ fn cluster(config: &config::Cluster, parts: &Parts<'_>, before: Option<&Arc<Clus
         }
     };
     let rules = Rules::from(config);
+    let load = before.map_or_else(Arc::default, |b| Arc::clone(&b.load));
+    for endpoint in endpoints.iter() {
+        endpoint.measure_cost(algorithm == Algorithm::PeakEwma);
+        if rules.hash_balance_factor.is_some() {
+            endpoint.count_in(&load);
+        }
+    }
     let cursor = before.map_or_else(|| Arc::new(Cursor::default()), |b| Arc::clone(&b.cursor));
     let retries = before.map_or_else(Arc::default, |b| Arc::clone(&b.retries));
     let config = Arc::new(config.clone());
@@ -160,7 +167,8 @@ fn cluster(config: &config::Cluster, parts: &Parts<'_>, before: Option<&Arc<Clus
         } else {
             Arc::new(Picker::new(Arc::clone(&before.endpoints), algorithm, rules, parts.now))
         };
-        let cluster = Cluster { config, endpoints: Arc::clone(&before.endpoints), cursor, retries, native, scorer };
+        let endpoints = Arc::clone(&before.endpoints);
+        let cluster = Cluster { config, endpoints, cursor, retries, load, native, scorer };
         // A state is the endpoint's own and no part of what is configured: the picker follows it here.
         return match cluster.native.renewed(parts.now) {
             Some(native) => cluster.with_native(native),
@@ -168,7 +176,7 @@ fn cluster(config: &config::Cluster, parts: &Parts<'_>, before: Option<&Arc<Clus
         };
     }
     let native = Arc::new(Picker::new(Arc::clone(&endpoints), algorithm, rules, parts.now));
-    Cluster { config, endpoints, cursor, retries, native, scorer }
+    Cluster { config, endpoints, cursor, retries, load, native, scorer }
 }
 
 fn same(a: &[Arc<Endpoint>], b: &[Arc<Endpoint>]) -> bool {

@@ -18,7 +18,7 @@ use witgate_core::{
     affinity::StickyCookie,
     balance::{Cursor, Picker},
     config::{self, Config, Key, OnError},
-    endpoint::Endpoint,
+    endpoint::{ClusterLoad, Endpoint},
     limits::Retries,
     routing::RouteTable,
     split,
@@ -152,6 +152,8 @@ pub struct Cluster {
     pub cursor: Arc<Cursor>,
     /// Retries under way, carried across generations.
     pub retries: Arc<Retries>,
+    /// Requests in flight where loads are bounded, carried across generations.
+    pub load: Arc<ClusterLoad>,
     /// The native algorithm (a plugin's fallback where a plugin scores).
     pub native: Arc<Picker>,
     /// A plugin that scores.

@@ -13,7 +13,7 @@ const EXPLORE: u64 = 5;
 /// endpoints, of which different things are known. Request rates are the caller's to fill in: they are 0 here.
 pub fn columns<'a>(salt: u64, endpoints: impl Iterator<Item = &'a Arc<Endpoint>>, now: Instant) -> Columns {
     let mut columns = Columns::default();
-    let mut zones: Vec<&str> = Vec::new();
+    let mut zones = Vec::new();
     for endpoint in endpoints {
         columns.id.push(endpoint.id() ^ salt);
         columns.in_flight.push(endpoint.in_flight());
@@ -28,9 +28,9 @@ pub fn columns<'a>(salt: u64, endpoints: impl Iterator<Item = &'a Arc<Endpoint>>
 }
 
 /// 0 where there is no zone, else the place of its first appearance, from 1.
-fn zone_index<'a>(zones: &mut Vec<&'a str>, zone: Option<&'a str>) -> u32 {
+fn zone_index(zones: &mut Vec<Arc<String>>, zone: Option<Arc<String>>) -> u32 {
     let Some(zone) = zone else { return 0 };
-    let place = zones.iter().position(|z| *z == zone).unwrap_or_else(|| {
+    let place = zones.iter().position(|z| **z == *zone).unwrap_or_else(|| {
         zones.push(zone);
         zones.len() - 1
     });
@@ -59,7 +59,10 @@ mod tests {
     fn an_address_of_two_clusters_is_two_endpoints() {
         let now = Instant::now();
         let endpoint = |address: &str| {
-            Arc::new(Endpoint::new(&config::Endpoint { address: address.into(), weight: 1, zone: None }, now))
+            Arc::new(Endpoint::new(
+                &config::Endpoint { address: address.into(), weight: 1, zone: None, priority: 0 },
+                now,
+            ))
         };
         let endpoints = [endpoint("192.0.2.1:80"), endpoint("192.0.2.2:80")];
         let ids = |salt| columns(salt, endpoints.iter(), now).id;

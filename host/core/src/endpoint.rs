@@ -1,20 +1,23 @@
 //! An endpoint: who it is and what was observed of it. Shared by identity across generations, never copied; never
 //! decides whether it is picked.
 
+mod peak;
 mod standing;
 mod streaks;
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwapOption;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config;
+use peak::Peak;
 
 pub use standing::{Cause, Health};
 use standing::{Charge, Standing};
@@ -38,10 +41,11 @@ pub enum State {
 pub struct Endpoint {
     address: String,
     id: u64,
-    zone: Option<String>,
+    zone: ArcSwapOption<String>,
     /// What all times below count from.
     born: Instant,
     weight: AtomicU32,
+    priority: AtomicU32,
     draining: AtomicU8,
     /// Milliseconds since `born`.
     available_since: AtomicU64,
@@ -55,6 +59,9 @@ pub struct Endpoint {
 #[repr(align(128))]
 struct Observed {
     in_flight: AtomicU32,
+    /// Where somebody asks what all endpoints of the cluster have in flight together.
+    cluster: OnceLock<Arc<ClusterLoad>>,
+    peak: Peak,
     latency_ms: Average,
     success: Average,
     requests: AtomicU64,
@@ -63,20 +70,34 @@ struct Observed {
     charge: Charge,
 }
 
+/// Requests in flight in a cluster, over all workers: at those of its endpoints that [count there](Endpoint::count_in).
+#[derive(Debug, Default)]
+pub struct ClusterLoad(AtomicU32);
+
+impl ClusterLoad {
+    /// How many.
+    pub fn in_flight(&self) -> u32 {
+        self.0.load(Relaxed)
+    }
+}
+
 impl Endpoint {
     /// An active endpoint that nothing was observed of, available since `now` and warm.
     pub fn new(config: &config::Endpoint, now: Instant) -> Self {
         Self {
             address: config.address.clone(),
             id: xxh3_64(config.address.as_bytes()),
-            zone: config.zone.clone(),
+            zone: ArcSwapOption::from_pointee(config.zone.clone()),
             born: now,
             weight: AtomicU32::new(config.weight),
+            priority: AtomicU32::new(config.priority),
             draining: AtomicU8::new(0),
             available_since: AtomicU64::new(0),
             standing: Standing::default(),
             observed: Observed {
                 in_flight: AtomicU32::new(0),
+                cluster: OnceLock::new(),
+                peak: Peak::unmeasured(),
                 latency_ms: Average::unmeasured(),
                 success: Average::unmeasured(),
                 requests: AtomicU64::new(0),
@@ -98,8 +119,22 @@ impl Endpoint {
     }
 
     /// The configured zone.
-    pub fn zone(&self) -> Option<&str> {
-        self.zone.as_deref()
+    pub fn zone(&self) -> Option<Arc<String>> {
+        self.zone.load_full()
+    }
+
+    /// The configured priority: 0 is the first that is picked from.
+    pub fn priority(&self) -> u32 {
+        self.priority.load(Relaxed)
+    }
+
+    /// Changes what is configured of it. Takes effect with the next `Picker`.
+    pub fn configure(&self, config: &config::Endpoint) {
+        self.weight.store(config.weight, Relaxed);
+        self.priority.store(config.priority, Relaxed);
+        if self.zone().as_deref() != config.zone.as_ref() {
+            self.zone.store(config.zone.clone().map(Arc::new));
+        }
     }
 
     /// The configured weight; 0 takes no new requests.
@@ -273,7 +308,33 @@ impl Endpoint {
     /// Counts a request in flight until the guard is dropped.
     pub fn begin(self: &Arc<Self>) -> InFlight {
         self.observed.in_flight.fetch_add(1, Relaxed);
-        InFlight(Arc::clone(self))
+        let cluster = self.observed.cluster.get();
+        if let Some(cluster) = cluster {
+            cluster.0.fetch_add(1, Relaxed);
+        }
+        InFlight { endpoint: Arc::clone(self), counts_in_cluster: cluster.is_some() }
+    }
+
+    /// Has requests that begin from now on count in `cluster` as well. An endpoint counts in one cluster for all its life.
+    pub fn count_in(&self, cluster: &Arc<ClusterLoad>) {
+        self.observed.cluster.get_or_init(|| Arc::clone(cluster));
+    }
+
+    /// Requests in flight in its cluster, where it [counts there](Self::count_in).
+    pub fn cluster_in_flight(&self) -> Option<u32> {
+        self.observed.cluster.get().map(|cluster| cluster.in_flight())
+    }
+
+    /// Whether what [`cost`](Self::cost) asks for is to be measured.
+    pub fn measure_cost(&self, wanted: bool) {
+        self.observed.peak.want(wanted);
+    }
+
+    /// What one request more would cost here, in milliseconds: what peak-EWMA compares (`Peak::cost` has the formula). 0
+    /// where nothing is known and nothing is under way.
+    pub fn cost(&self, now: Instant) -> f64 {
+        let Observed { peak, streaks, .. } = &self.observed;
+        peak.cost(self.millis(now), self.in_flight(), self.success_rate(), streaks.counts())
     }
 
     /// Records how a try ended, and how many failures have come in a row. `latency` is the time to the response's head,
@@ -285,6 +346,9 @@ impl Endpoint {
             self.observed.latency_ms.add(now, latency.as_secs_f32() * 1e3);
         }
         self.observed.success.add(now, if ok { 1.0 } else { 0.0 });
+        if self.observed.peak.is_wanted() {
+            self.observed.peak.record(now, latency.map(|latency| latency.as_secs_f32() * 1e3), outcome);
+        }
         self.observed.requests.fetch_add(1, Relaxed);
         if !ok {
             self.observed.failures.fetch_add(1, Relaxed);
@@ -300,18 +364,25 @@ impl Endpoint {
 /// A request in flight at an endpoint, counted until this is dropped.
 #[derive(Debug)]
 #[must_use = "the request counts only while this lives"]
-pub struct InFlight(Arc<Endpoint>);
+pub struct InFlight {
+    endpoint: Arc<Endpoint>,
+    counts_in_cluster: bool,
+}
 
 impl InFlight {
     /// Where the request is.
     pub fn endpoint(&self) -> &Arc<Endpoint> {
-        &self.0
+        &self.endpoint
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.observed.in_flight.fetch_sub(1, Relaxed);
+        let Observed { in_flight, cluster, .. } = &self.endpoint.observed;
+        in_flight.fetch_sub(1, Relaxed);
+        if let Some(cluster) = cluster.get().filter(|_| self.counts_in_cluster) {
+            cluster.0.fetch_sub(1, Relaxed);
+        }
     }
 }
 
@@ -370,7 +441,7 @@ mod tests {
     use super::*;
 
     fn endpoint(now: Instant) -> Arc<Endpoint> {
-        let config = config::Endpoint { address: "10.0.0.1:80".into(), weight: 3, zone: Some("a".into()) };
+        let config = config::Endpoint { address: "10.0.0.1:80".into(), weight: 3, zone: Some("a".into()), priority: 0 };
         Arc::new(Endpoint::new(&config, now))
     }
 

@@ -271,7 +271,7 @@ error: unknown key "wieght"
   |
 7 | endpoints = [{ address = "a:1", wieght = 2 }]
   |                                 ^^^^^^
-  = expected: `address`, `weight` or `zone`
+  = expected: `address`, `weight`, `zone` or `priority`
   = help: did you mean `weight`?
 
 error: `protocol` is not supported by this version of Witgate
@@ -474,7 +474,7 @@ error: `protocol` is not supported by this version of Witgate
         check_cluster("", &["1:1 cluster[0]: `endpoints` is missing |…"]);
         check_cluster(
             "endpoints=[{address='a'},{address='a:0'},{address='http://a:1'},{address='A:1'},{address='a:1',weight=65536},\
-             {address='::1'},{address='1.2.3:1'},{address='a_b:70000'},{priority=1},7]\n",
+             {address='::1'},{address='1.2.3:1'},{address='a_b:70000'},{priority=128},7]\n",
             &[
                 "3:21 cluster[0].endpoints[0].address: bad `address`: \"a\" has no port | HOST:PORT, where HOST is an IP address (IPv6 in brackets) or a DNS name | did you mean \"a:80\"?",
                 "3:35 cluster[0].endpoints[1].address: bad `address`: \"a:0\" has port 0, to which nothing can connect |…",
@@ -485,30 +485,37 @@ error: `protocol` is not supported by this version of Witgate
                 "3:135 cluster[0].endpoints[6].address: bad `address`: \"1.2.3\" is neither an IPv4 address nor a host name |…",
                 "3:155 cluster[0].endpoints[7].address: bad `address`: \"70000\" is not a port from 1 to 65535 |…",
                 "3:168 cluster[0].endpoints[8]: `address` is missing |…",
-                "3:169 cluster[0].endpoints[8].priority: `priority` is not supported by this version of Witgate |…",
-                "3:181 cluster[0].endpoints[9]: an element of `endpoints` must be a table, not an integer |…",
+                "3:178 cluster[0].endpoints[8].priority: bad `priority`: 128 is out of range | an integer from 0 to 127 | -",
+                "3:183 cluster[0].endpoints[9]: an element of `endpoints` must be a table, not an integer |…",
             ],
         );
         check_cluster(
             "endpoints=[]\nbalance='least-requests'\nconnect_timeout='0s'\npool={idle=-1,max_pending=1}\nprotocol='auto'\n",
             &[
-                "4:9 cluster[0].balance: bad `balance`: \"least-requests\" is none of the accepted words | \"round-robin\", \"least-request\", \"random\", \"ring-hash\", \"maglev\" or { plugin = \"…\" } | did you mean \"least-request\"?",
+                "4:9 cluster[0].balance: bad `balance`: \"least-requests\" is none of the accepted words | \"round-robin\", \"least-request\", \"peak-ewma\", \"random\", \"ring-hash\", \"maglev\" or { plugin = \"…\" } | did you mean \"least-request\"?",
                 "5:17 cluster[0].connect_timeout: bad `connect_timeout`: \"0s\" is out of range |…",
                 "6:12 cluster[0].pool.idle: bad `idle`: -1 is out of range |…",
                 "6:15 cluster[0].pool.max_pending: `max_pending` is not supported by this version of Witgate |…",
                 "7:1 cluster[0].protocol: `protocol` is not supported by this version of Witgate |…",
             ],
         );
+        check_cluster(
+            "endpoints=[]\nzone_failover=['b']\noverprovisioning=0.5\nhash_balance_factor=100\n",
+            &[
+                "4:15 cluster[0].zone_failover: it comes after `zone`, and there is none |…",
+                "5:18 cluster[0].overprovisioning: bad `overprovisioning`: 0.5 is out of range |…",
+                "6:21 cluster[0].hash_balance_factor: bad `hash_balance_factor`: 100 is out of range |…",
+            ],
+        );
         for (balance, expected) in [
-            ("'peak-ewma'", "4:9 cluster[0].balance: `peak-ewma` is not supported by this version of Witgate |…"),
             ("1", "4:9 cluster[0].balance: `balance` must be a table, not an integer | \"round-robin\", …"),
             (
                 "'leastconn'",
-                "4:9 cluster[0].balance: bad `balance`: \"leastconn\" is none of the accepted words | \"round-robin\", \"least-request\", \"random\", \"ring-hash\", \"maglev\" or { plugin = \"…\" } | did you mean \"least-request\"?",
+                "4:9 cluster[0].balance: bad `balance`: \"leastconn\" is none of the accepted words | \"round-robin\", \"least-request\", \"peak-ewma\", \"random\", \"ring-hash\", \"maglev\" or { plugin = \"…\" } | did you mean \"least-request\"?",
             ),
             (
                 "'latency'",
-                "4:9 cluster[0].balance: bad `balance`: \"latency\" is none of the accepted words | \"round-robin\", \"least-request\", \"random\", \"ring-hash\", \"maglev\" or { plugin = \"…\" } | did you mean { plugin = \"latency\" }?",
+                "4:9 cluster[0].balance: bad `balance`: \"latency\" is none of the accepted words | \"round-robin\", \"least-request\", \"peak-ewma\", \"random\", \"ring-hash\", \"maglev\" or { plugin = \"…\" } | did you mean { plugin = \"latency\" }?",
             ),
             (
                 "{plugin='p',interval='2us'}",

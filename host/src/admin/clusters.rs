@@ -24,7 +24,7 @@ pub(super) fn list(control: &Control) -> Reply {
     reply::json(StatusCode::OK, &json!({ "generation": generation.serial, "clusters": clusters }))
 }
 
-/// `{"name", "balance", "scorer", "eligible", "panic", "endpoints": [{"address", "zone", "state", "health", "complaint",
+/// `{"name", "balance", "scorer", "eligible", "panic", "endpoints": [{"address", "zone", "priority", "state", "health", "complaint",
 /// "ejected", "ejections", "weight", "effective_weight", "in_flight", "latency_ms", "success_rate", "requests", "failures",
 /// "available_ms"}]}`
 pub(super) fn show(control: &Control, name: &str) -> Result<Reply, ApiError> {
@@ -56,6 +56,7 @@ pub(super) fn algorithm(balance: &Balance) -> &'static str {
     match algorithm {
         Algorithm::RoundRobin => "round-robin",
         Algorithm::LeastRequest => "least-request",
+        Algorithm::PeakEwma => "peak-ewma",
         Algorithm::Random => "random",
         Algorithm::RingHash => "ring-hash",
         Algorithm::Maglev => "maglev",
@@ -101,7 +102,8 @@ pub(super) fn endpoint(endpoint: &Endpoint, picker: &Picker, index: usize, now: 
     });
     let shown = json!({
         "address": endpoint.address(),
-        "zone": endpoint.zone(),
+        "zone": endpoint.zone().as_deref(),
+        "priority": endpoint.priority(),
         "state": state,
         "health": endpoint.health().word(),
         "complaint": endpoint.complaint(),

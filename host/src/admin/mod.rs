@@ -6,7 +6,7 @@
 //! | `GET /livez`, `/readyz` | 200; `/readyz` 503 while the proxy starts and from the start of a drain; text, no token |
 //! | `GET /metrics` | OpenMetrics text, no token |
 //! | `GET /v1/listeners`, `/v1/routes`, `/v1/clusters`, `/v1/clusters/{c}` | the live state |
-//! | `PUT /v1/clusters/{c}/endpoints` `{"endpoints": [{"address", "weight", "zone"}]}` | 200, the cluster as `GET` shows it |
+//! | `PUT /v1/clusters/{c}/endpoints` `{"endpoints": [{"address", "weight", "zone", "priority"}]}` | 200, the cluster as `GET` shows it |
 //! | `PATCH /v1/clusters/{c}/endpoints/{address}` `{"state": "drain" or "active", "weight"}` | the same |
 //! | `GET /v1/plugins`, `/v1/plugins/{p}` | versions, and how the live one does |
 //! | `PUT /v1/plugins/{p}[?activate=true][&progress=true]`, body: wasm | 201 `{"name", "version", "sha256", "exports", "active"}`; 200 for the same bytes again |

@@ -151,7 +151,7 @@ pub fn choose(
             }
         }
     }
-    picker.pick(&cluster.cursor, forward.hash, &[], &mut || asker.random()).ok_or(Reason::NoHealthyEndpoint)
+    picker.pick(&cluster.cursor, forward.hash, &[], now, &mut || asker.random()).ok_or(Reason::NoHealthyEndpoint)
 }
 
 async fn connection(

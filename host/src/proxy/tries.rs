@@ -96,8 +96,9 @@ impl Tries {
         if nth >= self.retry.attempts || !self.covers(failed) {
             return None;
         }
-        let picker = cluster.picker(Instant::now());
-        let next = picker.pick(&cluster.cursor, forward.hash, &self.tried, &mut || worker.random())?;
+        let now = Instant::now();
+        let picker = cluster.picker(now);
+        let next = picker.pick(&cluster.cursor, forward.hash, &self.tried, now, &mut || worker.random())?;
         // The picker comes back to one that was tried where no other is eligible.
         let elsewhere = self.tried.iter().all(|tried| *tried as usize != next);
         if !elsewhere && !self.configured {

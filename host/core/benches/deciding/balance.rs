@@ -17,10 +17,11 @@ use crate::{
     operation::{Operation, ROUNDS},
 };
 
-const ALGORITHMS: [(&str, Algorithm); 5] = [
+const ALGORITHMS: [(&str, Algorithm); 6] = [
     ("round-robin", Algorithm::RoundRobin),
     ("random", Algorithm::Random),
     ("least-request", Algorithm::LeastRequest),
+    ("peak-ewma", Algorithm::PeakEwma),
     ("ring-hash", Algorithm::RingHash),
     ("maglev", Algorithm::Maglev),
 ];
@@ -33,7 +34,7 @@ pub(crate) fn operations() -> Vec<Operation> {
                 .map(|count| pick(format!("pick {name}, {count}"), move || Cluster::new(algorithm, count, |_| 1))),
         );
     }
-    for (name, algorithm) in &ALGORITHMS[..3] {
+    for (name, algorithm) in &ALGORITHMS[..4] {
         all.push(pick(format!("pick {name}, 64 weighted"), || Cluster::new(*algorithm, 64, |n| 1 + n % 5)));
     }
     let algorithm = Algorithm::LeastRequest;
@@ -57,8 +58,14 @@ impl Cluster {
         let now = Instant::now();
         let endpoints: Arc<[Arc<Endpoint>]> = (0..count).map(|n| endpoint(n, weight(n), now)).collect();
         let in_flight = endpoints.iter().zip(0u32..).flat_map(|(e, n)| (0..n * 7 % 4).map(|_| e.begin())).collect();
+        if algorithm == Algorithm::PeakEwma {
+            for (n, endpoint) in endpoints.iter().enumerate() {
+                endpoint.measure_cost(true);
+                endpoint.record(now, Some(Duration::from_millis(1 + n as u64 % 3)), Outcome::Success);
+            }
+        }
         Self {
-            picker: Picker::new(endpoints, algorithm, Rules::default(), Instant::now()),
+            picker: Picker::new(endpoints, algorithm, Rules::default(), now),
             has_hash: matches!(algorithm, Algorithm::RingHash | Algorithm::Maglev),
             tried: &[],
             _in_flight: in_flight,
@@ -79,10 +86,10 @@ impl Cluster {
 fn pick(name: impl Into<String>, cluster: impl FnOnce() -> Cluster + 'static) -> Operation {
     Operation::new(name, ROUNDS, || {
         let cluster = cluster();
-        let (cursor, mut bits) = (Cursor::default(), random(2));
+        let (cursor, mut bits, now) = (Cursor::default(), random(2), Instant::now());
         let work = move |hash: u64| {
             let hash = cluster.has_hash.then_some(hash);
-            cluster.picker.pick(&cursor, hash, cluster.tried, &mut bits)
+            cluster.picker.pick(&cursor, hash, cluster.tried, now, &mut bits)
         };
         (random(1), work)
     })
@@ -129,5 +136,5 @@ fn record(what: &str, apart: u64) -> Operation {
 
 fn endpoint(n: u32, weight: u32, now: Instant) -> Arc<Endpoint> {
     let address = format!("10.{}.{}.{}:8080", n >> 16, n >> 8 & 0xff, n & 0xff);
-    Arc::new(Endpoint::new(&config::Endpoint { address, weight, zone: None }, now))
+    Arc::new(Endpoint::new(&config::Endpoint { address, weight, zone: None, priority: 0 }, now))
 }

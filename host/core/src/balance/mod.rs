@@ -1,6 +1,7 @@
 //! Picks an endpoint among those that are eligible. Never decides who is eligible, and never waits or allocates.
 
 mod consistent;
+mod levels;
 mod maglev;
 mod sampler;
 mod schedule;
@@ -25,6 +26,7 @@ use crate::{
     hash::{mix, scale},
 };
 use consistent::Consistent;
+use levels::Levels;
 use sampler::Sampler;
 use schedule::Schedule;
 
@@ -66,12 +68,15 @@ struct Base {
     rules: Rules,
     /// Index in `endpoints` of each candidate, ascending.
     indices: Box<[u32]>,
-    /// Configured weight of each candidate, above 0.
-    configured: Box<[u32]>,
+    /// What keys are spread by, above 0: the configured weight of each candidate, but for its level's share.
+    lasting: Box<[u32]>,
+    lasting_sum: f64,
     /// Effective weight of each candidate, above 0, in units.
     weights: Box<[u32]>,
     /// What an endpoint of weight 1 has for its effective weight when it is warm.
     unit: u32,
+    /// None where there is only one.
+    levels: Option<Levels>,
     panic: bool,
     method: Method,
     /// (endpoint id, position), ascending.
@@ -86,6 +91,7 @@ struct Base {
 enum Method {
     RoundRobin(Schedule),
     LeastRequest(Sampler),
+    PeakEwma(Sampler),
     Random(Sampler),
     /// A hashing algorithm: by a random hash.
     Hash,
@@ -120,7 +126,7 @@ impl Picker {
         if self.base.is_of(&eligible) {
             return None;
         }
-        let renewed = Self::among(Arc::clone(endpoints), *algorithm, *rules, eligible, Some(&self.base));
+        let renewed = Self::among(Arc::clone(endpoints), *algorithm, rules.clone(), eligible, Some(&self.base));
         Some(renewed.rescore(self.scores()))
     }
 
@@ -131,20 +137,24 @@ impl Picker {
         eligible: Eligible,
         before: Option<&Base>,
     ) -> Self {
-        let Eligible { candidates, unit, panic } = eligible;
+        let Eligible { candidates, unit, shares, panic } = eligible;
         let indices: Box<[u32]> = candidates.iter().map(|c| narrow(c.index)).collect();
-        let configured: Box<[u32]> = candidates.iter().map(|c| c.weight).collect();
+        let lasting: Box<[u32]> = candidates.iter().map(|c| c.lasting).collect();
+        let lasting_sum = lasting.iter().map(|&weight| f64::from(weight)).sum();
         let weights: Box<[u32]> = candidates.iter().map(|c| c.effective).collect();
+        let levels =
+            (shares.len() > 1).then(|| Levels::new(candidates.iter().map(|c| c.level).collect(), &shares, &weights));
         let method = match algorithm {
             Algorithm::RoundRobin if unit > 1 => Method::RoundRobin(Schedule::for_now(&weights)),
             Algorithm::RoundRobin => Method::RoundRobin(Schedule::new(&weights)),
             Algorithm::LeastRequest => Method::LeastRequest(Sampler::by_weight(&weights)),
+            Algorithm::PeakEwma => Method::PeakEwma(Sampler::by_weight(&weights)),
             Algorithm::Random => Method::Random(Sampler::by_weight(&weights)),
             Algorithm::RingHash | Algorithm::Maglev => Method::Hash,
         };
         let (ids, consistent) = match before {
             // An endpoint that warms up changes its weight many times, and not whose clients it has.
-            Some(before) if before.indices == indices && before.configured == configured => {
+            Some(before) if before.indices == indices && before.lasting == lasting => {
                 (Arc::clone(&before.ids), Arc::clone(&before.consistent))
             }
             _ => {
@@ -154,8 +164,21 @@ impl Picker {
                 (ids.into(), Arc::default())
             }
         };
-        let base =
-            Base { endpoints, algorithm, rules, indices, configured, weights, unit, panic, method, ids, consistent };
+        let base = Base {
+            endpoints,
+            algorithm,
+            rules,
+            indices,
+            lasting,
+            lasting_sum,
+            weights,
+            unit,
+            levels,
+            panic,
+            method,
+            ids,
+            consistent,
+        };
         // Who had the table will want it again.
         if matches!(base.method, Method::Hash) || before.is_some_and(|before| before.consistent.get().is_some()) {
             base.consistent();
@@ -167,14 +190,14 @@ impl Picker {
     /// are shared. O(n).
     ///
     /// `scores` has one element for each endpoint and was accepted already. With scores, requests without a hash are
-    /// spread at random in proportion to score × weight ([`FLOOR`] holds, 0 is out) whatever the algorithm; requests
-    /// with a hash keep their endpoint while its score is not 0. Scores that would leave none of the eligible
+    /// spread at random in proportion to score × weight ([`FLOOR`] holds, 0 is out, and levels keep their shares) whatever
+    /// the algorithm; requests with a hash keep their endpoint while its score is not 0. Scores that would leave none of the eligible
     /// endpoints, or of the wrong number, count as none.
     #[must_use]
     pub fn rescore(&self, scores: Option<&Arc<[f32]>>) -> Self {
         let scored = scores.filter(|scores| scores.len() == self.base.endpoints.len()).and_then(|given| {
             let scores: Vec<f32> = self.base.indices.iter().map(|&index| given[wide(index)]).collect();
-            Scored::new(&scores, &self.base.weights, given)
+            Scored::new(&scores, &self.base, given)
         });
         Self { base: Arc::clone(&self.base), scored }
     }
@@ -235,12 +258,15 @@ impl Picker {
     ///   is picked, the first where they are level. An endpoint of weight w stands for w endpoints of weight 1 that
     ///   share its requests evenly: so an idle cluster gets traffic in proportion to its weights, and a busy one has
     ///   requests in flight in proportion to them.
-    /// - ring-hash, maglev: by the hash, or by random bits where there is none.
+    /// - peak-ewma: the same two, and the one at which a request [costs](Endpoint::cost) less for its weight.
+    /// - ring-hash, maglev: by the hash, or by random bits where there is none. Where `hash_balance_factor` is set, whoever
+    ///   has more than its part in flight is passed over ("consistent hashing with bounded loads", Mirrokni et al. 2018).
     pub fn pick(
         &self,
         cursor: &Cursor,
         hash: Option<u64>,
         tried: &[u32],
+        now: Instant,
         random: &mut dyn FnMut() -> u64,
     ) -> Option<usize> {
         if self.eligible_count() == 0 {
@@ -251,7 +277,8 @@ impl Picker {
             (None, Some(scored), _) => self.untried(tried, || wide(scored.live[scored.sampler.draw(random())])),
             (None, None, Method::RoundRobin(schedule)) => self.untried(tried, || schedule.at(cursor.next())),
             (None, None, Method::Random(sampler)) => self.untried(tried, || sampler.draw(random())),
-            (None, None, Method::LeastRequest(sampler)) => self.least_loaded(sampler, tried, random),
+            (None, None, Method::LeastRequest(sampler)) => self.less_loaded(sampler, tried, random),
+            (None, None, Method::PeakEwma(sampler)) => self.cheaper(sampler, tried, now, random),
             (None, None, Method::Hash) => self.by_hash(random(), tried),
         };
         Some(wide(self.base.indices[position]))
@@ -264,19 +291,21 @@ impl Picker {
         self.is_live(position).then(|| wide(self.base.indices[position]))
     }
 
-    /// Up to `n` distinct eligible endpoints for a scorer to choose from, all equally likely: the weight counts when
-    /// the [`best`](Self::best) is taken. Indices in [`endpoints`](Self::endpoints), in random order. Up to 8 do not
+    /// Up to `n` distinct eligible endpoints of one level for a scorer to choose from, all equally likely: the weight counts
+    /// when the [`best`](Self::best) is taken. Indices in [`endpoints`](Self::endpoints), in random order. Up to 8 do not
     /// allocate.
     pub fn draw(&self, n: usize, random: &mut dyn FnMut() -> u64) -> SmallVec<[u32; 8]> {
-        let count = self.eligible_count();
+        let of_level = self.base.levels.as_ref().filter(|_| self.scored.is_none()).map(|levels| levels.draw(random()));
+        let count = of_level.map_or(self.eligible_count(), <[u32]>::len);
+        let index = |nth: usize| self.base.indices[of_level.map_or_else(|| self.nth_live(nth), |of| wide(of[nth]))];
         let mut drawn = SmallVec::new();
         while drawn.len() < n.min(count) {
             let mut nth = scale(random(), count);
             // A step on instead of another draw, so that this ends whatever the random bits are.
-            while drawn.contains(&self.base.indices[self.nth_live(nth)]) {
+            while drawn.contains(&index(nth)) {
                 nth = (nth + 1) % count;
             }
-            drawn.push(self.base.indices[self.nth_live(nth)]);
+            drawn.push(index(nth));
         }
         drawn
     }
@@ -308,22 +337,38 @@ impl Picker {
         (weight / f64::from(self.base.unit)) as f32
     }
 
-    fn least_loaded(&self, sampler: &Sampler, tried: &[u32], random: &mut dyn FnMut() -> u64) -> usize {
-        let first = self.untried(tried, || sampler.draw(random()));
-        let mut other = sampler.draw_other(first, random);
-        if other == first || self.is_tried(other, tried) {
-            match self.step_on(other, tried.len() + 2, |p| p != first && !self.is_tried(p, tried)) {
-                Some(found) => other = found,
-                None => return first,
-            }
-        }
-        let (load, other_load) = if sampler.is_even() {
+    fn less_loaded(&self, sampler: &Sampler, tried: &[u32], random: &mut dyn FnMut() -> u64) -> usize {
+        let (first, other) = self.two(sampler, tried, random);
+        let Some(other) = other else { return first };
+        let (load, other_load) = if self.base.unit == 1 && sampler.is_even() {
             (self.in_flight(first), self.in_flight(other))
         } else {
             let bits = random();
             (self.unit_load(first, bits as u32), self.unit_load(other, (bits >> 32) as u32))
         };
         if other_load < load { other } else { first }
+    }
+
+    fn cheaper(&self, sampler: &Sampler, tried: &[u32], now: Instant, random: &mut dyn FnMut() -> u64) -> usize {
+        let (first, other) = self.two(sampler, tried, random);
+        let cost =
+            |p: usize| self.base.endpoints[wide(self.base.indices[p])].cost(now) / f64::from(self.base.weights[p]);
+        other.filter(|&other| cost(other) < cost(first)).unwrap_or(first)
+    }
+
+    /// Two candidates of one level, drawn by weight; one where there is no other.
+    fn two(&self, sampler: &Sampler, tried: &[u32], random: &mut dyn FnMut() -> u64) -> (usize, Option<usize>) {
+        let first = self.untried(tried, || sampler.draw(random()));
+        let other = match &self.base.levels {
+            None => sampler.draw_other(first, random),
+            Some(levels) => levels.draw_other(first, random),
+        };
+        if other != first && !self.is_tried(other, tried) {
+            return (first, Some(other));
+        }
+        // To go on in order would lead out of the level.
+        let steps = if self.base.levels.is_some() { 0 } else { tried.len() + 2 };
+        (first, self.step_on(other, steps, |p| p != first && !self.is_tried(p, tried)))
     }
 
     fn in_flight(&self, position: usize) -> u64 {
@@ -333,19 +378,24 @@ impl Picker {
     /// Requests in flight at a random one of the `weight` units that share the endpoint's requests evenly: in-flight
     /// / weight, rounded up as often as its fraction says.
     fn unit_load(&self, position: usize, bits: u32) -> u64 {
-        // 32 bits in flight, 10 of a unit, 20 of a fraction.
-        let load = (self.in_flight(position) * u64::from(self.base.unit)) << 20;
-        (load / u64::from(self.base.weights[position]) + u64::from(bits >> 12)) >> 20
+        let in_flight = (self.in_flight(position) * u64::from(self.base.unit)) as f64;
+        (in_flight / f64::from(self.base.weights[position]) + f64::from(bits) / 4_294_967_296.0) as u64
     }
 
     fn by_hash(&self, hash: u64, tried: &[u32]) -> usize {
         let table = self.base.consistent();
+        let most = self.base.most_in_flight();
+        let has_room = |p: usize| {
+            most.is_none_or(|most| (self.in_flight(p) as f64) < (most * f64::from(self.base.lasting[p])).ceil())
+        };
         let wanted = |p: usize| self.is_live(p) && !self.is_tried(p, tried);
-        if let Some(position) = table.walk(hash).take(WALK).find(|&p| wanted(p)) {
+        if let Some(position) = table.walk(hash).take(WALK).find(|&p| wanted(p) && has_room(p)) {
             return position;
         }
         let start = self.nth_live(scale(mix(hash), self.eligible_count()));
-        self.step_on(start, tried.len() + 1, wanted).unwrap_or(start)
+        let steps = if most.is_some() { self.eligible_count() } else { tried.len() + 1 };
+        let found = self.step_on(start, steps, |p| wanted(p) && has_room(p));
+        found.or_else(|| self.step_on(start, tried.len() + 1, wanted)).unwrap_or(start)
     }
 
     /// What `draw` gives, unless it was tried: then what it gives next, and at last the next in order. The first draw
@@ -404,15 +454,25 @@ impl Base {
             && self.panic == eligible.panic
             && self.indices.len() == eligible.candidates.len()
             && eligible.candidates.iter().enumerate().all(|(at, c)| {
-                wide(self.indices[at]) == c.index && self.configured[at] == c.weight && self.weights[at] == c.effective
+                wide(self.indices[at]) == c.index && self.lasting[at] == c.lasting && self.weights[at] == c.effective
             })
     }
 
-    /// Ring or Maglev table over the configured weights. Scores and slow start have no part in it: they change ten times a
+    /// Requests that an endpoint may have in flight for each unit of its lasting weight; none where loads are not bounded:
+    /// its part of all that are in flight in the cluster and the one that is to be, times the factor. So there is always
+    /// room for that one somewhere.
+    fn most_in_flight(&self) -> Option<f64> {
+        let factor = f64::from(self.rules.hash_balance_factor?) / 100.0;
+        let first = self.indices.first().and_then(|&index| self.endpoints.get(wide(index)))?;
+        let all = f64::from(first.cluster_in_flight()?) + 1.0;
+        Some(factor * all / self.lasting_sum)
+    }
+
+    /// Ring or Maglev table over the lasting weights. Scores and slow start have no part in it: they change ten times a
     /// second, and a client's endpoint must not.
     fn consistent(&self) -> &Consistent {
         self.consistent.get_or_init(|| {
-            let members: Vec<_> = self.ids.iter().map(|&(id, p)| (id, p, self.configured[wide(p)])).collect();
+            let members: Vec<_> = self.ids.iter().map(|&(id, p)| (id, p, self.lasting[wide(p)])).collect();
             match self.algorithm {
                 Algorithm::Maglev => maglev::table(&members),
                 _ => consistent::ring(&members),
@@ -423,8 +483,11 @@ impl Base {
 
 impl Scored {
     /// None where no score is above 0.
-    fn new(scores: &[f32], weights: &[u32], given: &Arc<[f32]>) -> Option<Self> {
-        let shares = shares::shares(scores, weights)?;
+    fn new(scores: &[f32], base: &Base, given: &Arc<[f32]>) -> Option<Self> {
+        let shares = match &base.levels {
+            None => shares::shares(scores, &base.weights)?,
+            Some(levels) => levels.shares(scores, &base.weights)?,
+        };
         let live: Arc<[u32]> = (0u32..).zip(&shares).filter(|(_, share)| **share > 0.0).map(|(p, _)| p).collect();
         let alive: Vec<f64> = live.iter().map(|&p| shares[wide(p)]).collect();
         Some(Self {

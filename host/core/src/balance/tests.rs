@@ -1,3 +1,6 @@
+mod bounded;
+mod levels;
+mod peak;
 mod simulation;
 
 use std::time::Instant;
@@ -5,15 +8,21 @@ use std::time::Instant;
 use super::*;
 use crate::{affinity::hash_key, config, endpoint::State, seeded::XorShift};
 
-const ALL: [Algorithm; 5] =
-    [Algorithm::RoundRobin, Algorithm::LeastRequest, Algorithm::Random, Algorithm::RingHash, Algorithm::Maglev];
+const ALL: [Algorithm; 6] = [
+    Algorithm::RoundRobin,
+    Algorithm::LeastRequest,
+    Algorithm::PeakEwma,
+    Algorithm::Random,
+    Algorithm::RingHash,
+    Algorithm::Maglev,
+];
 const HASHING: [Algorithm; 2] = [Algorithm::RingHash, Algorithm::Maglev];
 
 fn named(names: impl IntoIterator<Item = usize>, weight: impl Fn(usize) -> u32) -> Arc<[Arc<Endpoint>]> {
     let now = Instant::now();
     let new = |i: usize| {
         let address = format!("10.0.{}.{}:8080", i / 256, i % 256);
-        Arc::new(Endpoint::new(&config::Endpoint { address, weight: weight(i), zone: None }, now))
+        Arc::new(Endpoint::new(&config::Endpoint { address, weight: weight(i), zone: None, priority: 0 }, now))
     };
     names.into_iter().map(new).collect()
 }
@@ -32,7 +41,7 @@ fn counts(picker: &Picker, n: usize, hash: impl Fn(usize) -> Option<u64>) -> Vec
     let (cursor, mut random) = (Cursor::default(), XorShift::new(1));
     let mut counts = vec![0; picker.endpoints().len()];
     for i in 0..n {
-        counts[picker.pick(&cursor, hash(i), &[], &mut || random.bits()).unwrap()] += 1;
+        counts[picker.pick(&cursor, hash(i), &[], Instant::now(), &mut || random.bits()).unwrap()] += 1;
     }
     counts
 }
@@ -54,11 +63,11 @@ fn weights_are_shares_for_every_algorithm() {
             let total: f64 = weights.iter().map(|&w| f64::from(w)).sum();
             let shares: Vec<f64> = weights.iter().map(|&w| f64::from(w) / total).collect();
             let picker = build(cluster(weights), algorithm, None);
-            let idle = counts(&picker, 30_000, |_| None);
+            let idle = counts(&picker, 100_000, |_| None);
             // Power of two choices evens out only what is in flight; with nothing in flight it is the draw by weight.
-            check_shares(&format!("{algorithm:?} {weights:?} without a hash"), &idle, &shares, 0.04);
-            let hashed = counts(&picker, 30_000, |i| Some(hash_key(&i.to_le_bytes())));
-            check_shares(&format!("{algorithm:?} {weights:?} by hash"), &hashed, &shares, 0.05);
+            check_shares(&format!("{algorithm:?} {weights:?} without a hash"), &idle, &shares, 0.01);
+            let hashed = counts(&picker, 100_000, |i| Some(hash_key(&i.to_le_bytes())));
+            check_shares(&format!("{algorithm:?} {weights:?} by hash"), &hashed, &shares, 0.01);
         }
     }
 }
@@ -98,7 +107,7 @@ fn check_never_out(picker: &Picker, scores: Option<&[f32]>, random: &mut XorShif
         let hash = (i % 2 == 0).then(|| random.bits());
         let mut tried: Vec<u32> = Vec::new();
         for attempt in 0..count + 2 {
-            let picked = picker.pick(&cursor, hash, &tried, &mut || random.bits());
+            let picked = picker.pick(&cursor, hash, &tried, Instant::now(), &mut || random.bits());
             let Some(picked) = picked else {
                 assert_eq!(count, 0, "{what}: none was picked");
                 break;
@@ -124,7 +133,11 @@ fn nothing_eligible_is_none() {
             let picker = build(cluster(weights), algorithm, None);
             picker.prepare_affinity();
             for hash in [None, Some(1)] {
-                assert_eq!(picker.pick(&Cursor::default(), hash, &[], &mut || 5), None, "{algorithm:?} {weights:?}");
+                assert_eq!(
+                    picker.pick(&Cursor::default(), hash, &[], Instant::now(), &mut || 5),
+                    None,
+                    "{algorithm:?} {weights:?}"
+                );
             }
             assert!(picker.draw(2, &mut || 5).is_empty());
         }
@@ -137,7 +150,7 @@ fn round_robin_goes_on_across_rebuilds() {
     let (cursor, mut picked) = (Cursor::default(), Vec::new());
     for _ in 0..6 {
         let picker = build(Arc::clone(&endpoints), Algorithm::RoundRobin, None);
-        picked.push(picker.pick(&cursor, None, &[], &mut || 0).unwrap());
+        picked.push(picker.pick(&cursor, None, &[], Instant::now(), &mut || 0).unwrap());
     }
     assert_eq!(picked, [0, 1, 2, 3, 0, 1]);
 }
@@ -164,7 +177,7 @@ fn a_busy_cluster_has_requests_in_flight_by_weight() {
         let picker = build(Arc::clone(&endpoints), Algorithm::LeastRequest, None);
         let (cursor, mut random) = (Cursor::default(), XorShift::new(4));
         let guards: Vec<_> = (0..400)
-            .map(|_| endpoints[picker.pick(&cursor, None, &[], &mut || random.bits()).unwrap()].begin())
+            .map(|_| endpoints[picker.pick(&cursor, None, &[], Instant::now(), &mut || random.bits()).unwrap()].begin())
             .collect();
         let total: u32 = weights.iter().sum();
         for (i, endpoint) in endpoints.iter().enumerate() {
@@ -183,7 +196,7 @@ fn two_choices_keep_the_greatest_load_low_at_ten_thousand() {
         let picker = build(Arc::clone(&endpoints), algorithm, None);
         let (cursor, mut random) = (Cursor::default(), XorShift::new(6));
         let guards: Vec<_> = (0..10_000)
-            .map(|_| endpoints[picker.pick(&cursor, None, &[], &mut || random.bits()).unwrap()].begin())
+            .map(|_| endpoints[picker.pick(&cursor, None, &[], Instant::now(), &mut || random.bits()).unwrap()].begin())
             .collect();
         let max = endpoints.iter().map(|e| e.in_flight()).max().unwrap();
         drop(guards);
@@ -235,7 +248,7 @@ fn scores_do_not_move_clients() {
         let scored = plain.rescore(Some(&[0.1, 5.0, 1.0, 0.0, 1.0].into()));
         for i in 0..2_000usize {
             let hash = Some(hash_key(&i.to_le_bytes()));
-            let pick = |p: &Picker| p.pick(&Cursor::default(), hash, &[], &mut || 0).unwrap();
+            let pick = |p: &Picker| p.pick(&Cursor::default(), hash, &[], Instant::now(), &mut || 0).unwrap();
             let (before, after) = (pick(&plain), pick(&scored));
             assert_eq!(before == after, before != 3, "{algorithm:?}: key {i} went from {before} to {after}");
         }
@@ -247,7 +260,9 @@ fn placed(endpoints: Arc<[Arc<Endpoint>]>, algorithm: Algorithm, keys: usize) ->
     let picker = build(endpoints, algorithm, None);
     (0..keys)
         .map(|i| {
-            let picked = picker.pick(&Cursor::default(), Some(hash_key(&i.to_le_bytes())), &[], &mut || 0).unwrap();
+            let picked = picker
+                .pick(&Cursor::default(), Some(hash_key(&i.to_le_bytes())), &[], Instant::now(), &mut || 0)
+                .unwrap();
             picker.endpoints()[picked].id()
         })
         .collect()
@@ -277,6 +292,33 @@ fn few_keys_move_when_an_endpoint_goes() {
         let heir = |id: u64| before.iter().zip(&after).filter(|(b, a)| **b == gone && **a == id).count();
         let most = named((0..n).filter(|&i| i != 1), |_| 1).iter().map(|e| heir(e.id())).max().unwrap();
         assert!(most * (n - 1) < 3 * owned, "{what}: one inherits {most}");
+    }
+}
+
+#[test]
+fn a_maglev_table_is_even_and_steady() {
+    let slots = |names: &mut dyn Iterator<Item = usize>| {
+        let picker = build(named(names, |_| 1), Algorithm::Maglev, None);
+        let ids: Vec<u64> = picker.endpoints().iter().map(|e| e.id()).collect();
+        let step = u64::MAX / 65_537 + 1;
+        let hashes = (0..65_537u64).map(|slot| slot.wrapping_mul(step));
+        let now = Instant::now();
+        hashes
+            .map(|hash| ids[picker.pick(&Cursor::default(), Some(hash), &[], now, &mut || 0).unwrap()])
+            .collect::<Vec<u64>>()
+    };
+    let before = slots(&mut (0..100));
+    let mut counts = std::collections::HashMap::<u64, usize>::new();
+    before.iter().for_each(|id| *counts.entry(*id).or_default() += 1);
+    let most = *counts.values().max().unwrap() as f64 / (65_537.0 / 100.0);
+    assert!(counts.len() == 100 && most <= 1.03, "the fullest of 100 has {most} of the mean");
+    for gone in [0, 17, 99] {
+        let id = named([gone], |_| 1)[0].id();
+        let after = slots(&mut (0..100).filter(|&i| i != gone));
+        let others = before.iter().filter(|b| **b != id).count();
+        let moved = before.iter().zip(&after).filter(|(b, a)| **b != id && b != a).count();
+        let part = moved as f64 / others as f64;
+        assert!(part <= 0.02, "{part} of the keys of others moved when {gone} went");
     }
 }
 

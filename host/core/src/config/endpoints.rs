@@ -17,10 +17,16 @@ pub struct WantedEndpoint {
     pub weight: u32,
     /// A zone's name.
     pub zone: Option<String>,
+    /// Default 0.
+    #[serde(default)]
+    pub priority: u32,
 }
 
 /// The highest weight.
 pub const MAX_WEIGHT: u32 = 65_535;
+
+/// The last priority; Envoy's.
+pub const MAX_PRIORITY: u32 = 127;
 
 fn one() -> u32 {
     1
@@ -36,7 +42,7 @@ pub fn endpoints(wanted: Vec<WantedEndpoint>) -> Result<Vec<Endpoint>, String> {
     }
     let mut seen = HashSet::with_capacity(wanted.len());
     let mut endpoints = Vec::with_capacity(wanted.len());
-    for (at, WantedEndpoint { address, weight, zone }) in wanted.into_iter().enumerate() {
+    for (at, WantedEndpoint { address, weight, zone, priority }) in wanted.into_iter().enumerate() {
         let wrong = |key: &str, bad: value::Bad| {
             let help = bad.help.map(|help| format!("; {help}")).unwrap_or_default();
             format!("endpoints[{at}].{key}: {}{help}", bad.message)
@@ -45,11 +51,14 @@ pub fn endpoints(wanted: Vec<WantedEndpoint>) -> Result<Vec<Endpoint>, String> {
         if weight > MAX_WEIGHT {
             return Err(wrong("weight", value::Bad::new(format!("{weight} is out of range, 0 to {MAX_WEIGHT}"))));
         }
+        if priority > MAX_PRIORITY {
+            return Err(wrong("priority", value::Bad::new(format!("{priority} is out of range, 0 to {MAX_PRIORITY}"))));
+        }
         let zone = zone.map(|zone| value::name(&zone)).transpose().map_err(|bad| wrong("zone", bad))?;
         if !seen.insert(address.clone()) {
             return Err(wrong("address", value::Bad::new(format!("another endpoint has the address {address:?}"))));
         }
-        endpoints.push(Endpoint { address, weight, zone });
+        endpoints.push(Endpoint { address, weight, zone, priority });
     }
     Ok(endpoints)
 }
@@ -66,10 +75,12 @@ mod tests {
     fn a_set_is_what_a_file_could_say() {
         let zone = Some("eu-1".to_owned());
         let want = [
-            Endpoint { address: "10.0.0.1:80".into(), weight: 1, zone: None },
-            Endpoint { address: "origin.internal:80".into(), weight: 0, zone },
+            Endpoint { address: "10.0.0.1:80".into(), weight: 1, zone: None, priority: 0 },
+            Endpoint { address: "origin.internal:80".into(), weight: 0, zone, priority: 7 },
         ];
-        let got = read(r#"[{"address":"10.0.0.1:80"},{"address":"Origin.Internal:80","weight":0,"zone":"eu-1"}]"#);
+        let got = read(
+            r#"[{"address":"10.0.0.1:80"},{"address":"Origin.Internal:80","weight":0,"zone":"eu-1","priority":7}]"#,
+        );
         assert_eq!(got.as_deref(), Ok(&want[..]));
         assert_eq!(read("[]"), Ok(Vec::new()));
     }
@@ -88,6 +99,7 @@ mod tests {
         );
         check(r#"[{"address":"a:1"},{"address":"A:1"}]"#, "endpoints[1].address: another endpoint has the address");
         check(r#"[{"address":"a:1","weight":65536}]"#, "endpoints[0].weight: 65536 is out of range, 0 to 65535");
+        check(r#"[{"address":"a:1","priority":128}]"#, "endpoints[0].priority: 128 is out of range, 0 to 127");
         check(r#"[{"address":"a:1","zone":"a b"}]"#, "endpoints[0].zone: \"a b\" has ' ' in it");
     }
 }

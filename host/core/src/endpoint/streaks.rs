@@ -64,6 +64,10 @@ impl Streaks {
         counts
     }
 
+    pub(super) fn counts(&self) -> Counts {
+        unpack(self.0.load(Relaxed))
+    }
+
     pub(super) fn reset(&self) {
         self.0.store(0, Relaxed);
     }

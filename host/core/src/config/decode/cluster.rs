@@ -4,8 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     super::{
-        model::{Algorithm, Balance, Cluster, DEFAULT_PANIC_PERCENT, Endpoint, Outlier, Pool, RetryBudget, ScoreMode},
-        reader::{Spot, Table, Value, unsupported},
+        endpoints::MAX_PRIORITY,
+        model::{
+            Algorithm, Balance, Cluster, DEFAULT_OVERPROVISIONING, DEFAULT_PANIC_PERCENT, Endpoint, Outlier, Pool,
+            RetryBudget, ScoreMode,
+        },
+        reader::{Spot, Table, Value},
         references::{References, report_repeats},
         sink::Finding,
         value::{self, quoted},
@@ -14,18 +18,19 @@ use super::{
 };
 
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const ALGORITHMS: [(&str, Algorithm); 5] = [
+const ALGORITHMS: [(&str, Algorithm); 6] = [
     ("round-robin", Algorithm::RoundRobin),
     ("least-request", Algorithm::LeastRequest),
+    ("peak-ewma", Algorithm::PeakEwma),
     ("random", Algorithm::Random),
     ("ring-hash", Algorithm::RingHash),
     ("maglev", Algorithm::Maglev),
 ];
-/// Of the contract, and not in this version.
-const LATER_ALGORITHM: &str = "peak-ewma";
+/// Zones of `zone_failover`.
+const MAX_ZONES: usize = 64;
 
 pub(super) fn cluster<'a>(table: Table<'a>, references: &mut References<'a>) -> Option<Cluster> {
-    table.later(&["tls", "protocol", "overprovisioning", "zone"]);
+    table.later(&["tls", "protocol"]);
     let name = name(&table, &mut references.clusters);
     let endpoints = table.require("endpoints", "a list, such as [{ address = \"10.0.3.11:8080\" }]; it may be empty");
     let endpoints = endpoints.map(|value| endpoints_of(&value)).unwrap_or_default();
@@ -39,6 +44,9 @@ pub(super) fn cluster<'a>(table: Table<'a>, references: &mut References<'a>) -> 
     let slow_start = table.table("slow_start", "{ window = \"30s\" }").and_then(health::slow_start);
     let outlier = table.take("outlier").and_then(|value| outlier(&value, endpoints.len()));
     let panic_percent = whole(&table, "panic_percent", PERCENT, DEFAULT_PANIC_PERCENT);
+    let overprovisioning = table.take("overprovisioning").and_then(|value| value.number(1.0..=100.0));
+    let (zone, zone_failover) = zones(&table);
+    let hash_balance_factor = table.take("hash_balance_factor").and_then(|value| value.integer(101..=10_000_u32));
     let retry_budget = table.table("retry_budget", "{ percent = 20, min = 3 }").map(retry_budget);
     table.finish();
     Some(Cluster {
@@ -51,8 +59,25 @@ pub(super) fn cluster<'a>(table: Table<'a>, references: &mut References<'a>) -> 
         outlier: outlier.map(Arc::new),
         slow_start,
         panic_percent,
+        overprovisioning: overprovisioning.unwrap_or(DEFAULT_OVERPROVISIONING),
+        zone,
+        zone_failover,
+        hash_balance_factor,
         retry_budget: retry_budget.unwrap_or_default(),
     })
+}
+
+fn zones(table: &Table<'_>) -> (Option<String>, Vec<String>) {
+    let zone = |value: &Value<'_>| value.parse("a zone's name", value::name);
+    let own = table.take("zone");
+    let failover = table.take("zone_failover");
+    if let (None, Some(failover)) = (&own, &failover) {
+        let finding = Finding::error(&failover.spot, "it comes after `zone`, and there is none");
+        failover.report(finding.expected("`zone`, the one that this proxy is in"));
+    }
+    let expected = "zones, such as [\"eu-1b\", \"eu-1c\"]";
+    let others = failover.and_then(|value| value.array(MAX_ZONES, expected)).unwrap_or_default();
+    (own.as_ref().and_then(zone), others.iter().filter_map(zone).collect())
 }
 
 fn retry_budget(table: Table<'_>) -> RetryBudget {
@@ -87,8 +112,7 @@ fn endpoints_of<'a>(value: &Value<'a>) -> Vec<Endpoint> {
 }
 
 fn endpoint<'a>(value: &Value<'a>, addresses: &mut Vec<(String, Spot<'a>)>) -> Option<Endpoint> {
-    let table = value.table("{ address = \"10.0.3.11:8080\", weight = 1, zone = \"…\" }")?;
-    table.later(&["priority"]);
+    let table = value.table("{ address = \"10.0.3.11:8080\", weight = 1, zone = \"…\", priority = 0 }")?;
     let expected = "HOST:PORT, where HOST is an IP address (IPv6 in brackets) or a DNS name";
     let address = table.require("address", "\"HOST:PORT\"").and_then(|value| {
         let address = value.parse(expected, value::endpoint_address)?;
@@ -97,17 +121,15 @@ fn endpoint<'a>(value: &Value<'a>, addresses: &mut Vec<(String, Spot<'a>)>) -> O
     });
     let weight = route::weight(&table);
     let zone = table.take("zone").and_then(|value| value.parse("a zone's name", value::name));
+    let priority = whole(&table, "priority", 0..=MAX_PRIORITY, 0);
     table.finish();
-    Some(Endpoint { address: address?, weight: weight?, zone })
+    Some(Endpoint { address: address?, weight: weight?, zone, priority })
 }
 
 fn balance<'a>(value: &Value<'a>, references: &mut References<'a>) -> Option<Balance> {
     let names: Vec<String> = ALGORITHMS.iter().map(|(name, _)| format!("\"{name}\"")).collect();
     let expected = format!("{} or {{ plugin = \"…\" }}", names.join(", "));
     if value.is_string() {
-        if is_later(value) {
-            return None;
-        }
         return value.word_or(&ALGORITHMS, &expected, meant).map(Balance::Native);
     }
     let table = value.table(&expected)?;
@@ -116,7 +138,7 @@ fn balance<'a>(value: &Value<'a>, references: &mut References<'a>) -> Option<Bal
     let mode = mode(&table);
     let fallback = match table.take("fallback") {
         None => Some(Algorithm::default()),
-        Some(value) => algorithm(&value),
+        Some(value) => value.word(&ALGORITHMS),
     };
     table.finish();
     Some(Balance::Plugin { plugin: plugin?, mode: mode?, fallback: fallback? })
@@ -130,22 +152,10 @@ fn meant(word: &str) -> Option<String> {
         "least-conn" | "leastconn" | "least-connections" | "p2c" => "least-request",
         "hash" | "ip-hash" | "consistent-hash" | "ketama" => "ring-hash",
         "rand" => "random",
+        "ewma" | "peakewma" | "least-time" | "leasttime" => "peak-ewma",
         _ => return value::plugin_name(word).ok().map(|name| format!("{{ plugin = \"{name}\" }}")),
     };
     Some(format!("\"{native}\""))
-}
-
-fn algorithm(value: &Value<'_>) -> Option<Algorithm> {
-    if is_later(value) { None } else { value.word(&ALGORITHMS) }
-}
-
-/// Whether it is the word that this version does not have, which is then reported.
-fn is_later(value: &Value<'_>) -> bool {
-    let later = value.is_string() && value.string("") == Some(LATER_ALGORITHM);
-    if later {
-        value.report(unsupported(&value.spot, LATER_ALGORITHM));
-    }
-    later
 }
 
 fn mode(table: &Table<'_>) -> Option<ScoreMode> {

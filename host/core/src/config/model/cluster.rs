@@ -7,6 +7,9 @@ use http::Method;
 /// `panic_percent` where the file is silent.
 pub const DEFAULT_PANIC_PERCENT: u32 = 50;
 
+/// `overprovisioning` where the file is silent: Envoy's.
+pub const DEFAULT_OVERPROVISIONING: f64 = 1.4;
+
 /// `[[cluster]]`.
 #[derive(Debug, Clone)]
 pub struct Cluster {
@@ -28,6 +31,15 @@ pub struct Cluster {
     pub slow_start: Option<SlowStart>,
     /// Where fewer of the endpoints than this are healthy and not ejected, all are picked (0: never). Default 50.
     pub panic_percent: u32,
+    /// What an endpoint can carry, as a multiple of its part of the traffic; default 1.4.
+    pub overprovisioning: f64,
+    /// This proxy's own zone, whose endpoints are picked from first; none: zones do not matter.
+    pub zone: Option<String>,
+    /// Zones in the order in which they are picked from after the own one; the others come last, together.
+    pub zone_failover: Vec<String>,
+    /// Requests in flight at an endpoint, in percent of its part of the cluster's, above which keys go elsewhere; none:
+    /// never.
+    pub hash_balance_factor: Option<u32>,
     /// How many requests may be tried again at once.
     pub retry_budget: RetryBudget,
 }
@@ -163,6 +175,8 @@ pub struct Endpoint {
     pub weight: u32,
     /// Any word.
     pub zone: Option<String>,
+    /// Default 0, which is picked from first. At most 127.
+    pub priority: u32,
 }
 
 /// `pool`.
@@ -182,6 +196,8 @@ pub enum Algorithm {
     /// Power of two choices by weight / (in-flight + 1).
     #[default]
     LeastRequest,
+    /// Power of two choices by latency × (in-flight + 1) / weight, with a penalty for failures.
+    PeakEwma,
     /// Weighted random.
     Random,
     /// Consistent hash of the affinity key on a ring.
