@@ -212,15 +212,15 @@ struct Picked {
 /// between.
 fn decide(desk: &Desk, generation: &Generation, listener: usize, mut head: Box<Head>) -> Decided {
     let route = generation.routes.table.find(listener, &head);
-    let route = route.and_then(|index| Some((index, generation.routes.plans.get(index)?.name.to_string())));
     let mut instances = desk.instances.borrow_mut();
     let mut asked = Vec::new();
     let random = || getrandom::u64().unwrap_or_default();
     let mut asker = Asker::new(&mut instances, Instant::now(), &random).recording(&mut asked);
-    let outcome = match decide::plan(generation, &mut asker, listener, &mut head) {
+    let plan = route.ok_or(Reason::NoRoute).and_then(|route| decide::plan(generation, &mut asker, route, &mut head));
+    let outcome = match plan {
         Err(reason) => Outcome::Error(reason),
-        Ok((_, Plan::Reply(response))) => Outcome::Reply(response),
-        Ok((_, Plan::Forward(forward))) => match generation.clusters.get(forward.cluster) {
+        Ok(Plan::Reply(response)) => Outcome::Reply(response),
+        Ok(Plan::Forward(forward)) => match generation.clusters.get(forward.cluster) {
             None => Outcome::Error(Reason::NoHealthyEndpoint),
             Some(cluster) => {
                 let endpoint = choose(cluster, &forward, &mut asker, &mut head);
@@ -229,6 +229,7 @@ fn decide(desk: &Desk, generation: &Generation, listener: usize, mut head: Box<H
             }
         },
     };
+    let route = route.and_then(|index| Some((index, generation.routes.plans.get(index)?.name.to_string())));
     Decided { head, route, asked, outcome }
 }
 

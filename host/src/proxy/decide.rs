@@ -1,4 +1,4 @@
-//! Head to [`Plan`]: which route, which cluster, which key. Every step is "the plugin, else native".
+//! Head to [`Plan`]: which cluster, which key. Every step is "the plugin, else native".
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -34,14 +34,13 @@ pub struct Forward {
     pub set_cookie: Option<HeaderValue>,
 }
 
-/// Decides about a request: the index of its route, and what is to be done. What a router wants changed in the head is changed.
+/// Decides about a request of the route with this index. What a router wants changed in the head is changed.
 pub fn plan(
     generation: &Generation,
     asker: &mut Asker<'_>,
-    listener: usize,
+    index: usize,
     head: &mut Box<Head>,
-) -> Result<(usize, Plan), Reason> {
-    let index = generation.routes.table.find(listener, head).ok_or(Reason::NoRoute)?;
+) -> Result<Plan, Reason> {
     let route = generation.routes.plans.get(index).ok_or(Reason::NoRoute)?;
     let cluster = match ask::router(asker, route, generation, head)? {
         RouteAction::Respond { status, headers, body } => {
@@ -52,13 +51,13 @@ pub fn plan(
             for (name, value) in headers {
                 response.headers_mut().append(name, value);
             }
-            return Ok((index, Plan::Reply(Box::new(response))));
+            return Ok(Plan::Reply(Box::new(response)));
         }
         RouteAction::Cluster(cluster) => cluster,
         RouteAction::Pass => match &route.action {
             Action::Reply(own) => {
                 let response = reply(own.status, own.location.as_ref(), own.body.clone());
-                return Ok((index, Plan::Reply(Box::new(response))));
+                return Ok(Plan::Reply(Box::new(response)));
             }
             Action::Cluster(cluster) => *cluster,
             Action::Split(split) => choose_split(asker, route, split, head)?,
@@ -66,7 +65,7 @@ pub fn plan(
     };
     let mut forward = Forward { cluster, ..Forward::default() };
     stick(asker, route, index, head, &mut forward)?;
-    Ok((index, Plan::Forward(forward)))
+    Ok(Plan::Forward(forward))
 }
 
 fn choose_split(

@@ -15,7 +15,7 @@ use witgate_core::{
 
 use crate::{
     drain::Phase,
-    generation::Held,
+    generation::{Held, RoutePlan},
     upstream::Connection,
     worker::{
         Worker,
@@ -101,7 +101,11 @@ impl Exchange {
 
     /// What is tried again, where the route says so.
     pub fn retry(&self) -> Option<&Retry> {
-        self.route.and_then(|route| self.generation.routes.plans.get(route))?.retry.as_deref()
+        self.plan()?.retry.as_deref()
+    }
+
+    fn plan(&self) -> Option<&RoutePlan> {
+        self.route.and_then(|route| self.generation.routes.plans.get(route))
     }
 
     /// The one generation of this request.
@@ -157,8 +161,7 @@ impl Exchange {
             return;
         }
         self.in_flight = None;
-        let route = self.route.and_then(|route| self.generation.routes.plans.get(route));
-        let metrics = route.map_or(&self.worker.telemetry.unrouted, |route| &route.metrics);
+        let metrics = self.plan().map_or(&self.worker.telemetry.unrouted, |route| &route.metrics);
         let took = self.began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
         metrics.record(self.worker.id, self.status, took);
         self.conn.end();

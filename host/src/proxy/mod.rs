@@ -146,14 +146,14 @@ fn plan(
     // Only now, so that one reading serves the request, the first question and, by way of its end, the next.
     let now = Instant::now();
     exchange.accepted(now);
-    let (route, plan, decided) = {
+    let route = generation.routes.table.find(conn.listener, &head).ok_or(Reason::NoRoute)?;
+    exchange.routed(route);
+    let (plan, decided) = {
         let mut instances = worker.instances.borrow_mut();
         let random = || worker.random();
         let mut asker = Asker::new(&mut instances, now, &random);
-        let (route, plan) = decide::plan(&generation, &mut asker, conn.listener, &mut head)?;
-        (route, plan, asker.now())
+        (decide::plan(&generation, &mut asker, route, &mut head)?, asker.now())
     };
-    exchange.routed(route);
     match plan {
         Plan::Reply(response) => Ok(Planned::Reply(*response)),
         Plan::Forward(forward) => {
