@@ -15,12 +15,15 @@ use witgate_core::{
     config::{self, Algorithm, Balance, Config},
     eligible::Rules,
     endpoint::{Endpoint, Health},
+    limits::RateLimiter,
     routing::RouteTable,
     split::Splitter,
 };
 
 use crate::{
-    generation::{Action, Affinity, Cluster, Generation, PluginRef, Reply, RoutePlan, Routes, Scorer, Slot, Split},
+    generation::{
+        Action, Affinity, Cluster, Extras, Generation, PluginRef, Reply, RoutePlan, Routes, Scorer, Slot, Split,
+    },
     telemetry::RouteMetrics,
 };
 
@@ -34,8 +37,10 @@ pub struct Parts<'a> {
     pub workers: usize,
     /// Authenticates sticky cookies.
     pub cookie_secret: [u8; 32],
-    /// For endpoints that are new.
+    /// For endpoints and rate limits that are new.
     pub now: Instant,
+    /// 64 bits that clients do not know: where the keys of new rate limits lie.
+    pub seed: u64,
 }
 
 /// The next generation.
@@ -200,6 +205,18 @@ fn unjudge(endpoint: &Endpoint, config: &config::Cluster, now: Instant) {
     }
 }
 
+/// What few routes have.
+fn extras(route: &config::Route, parts: &Parts<'_>, before: Option<&RoutePlan>) -> Option<Box<Extras>> {
+    let limiter = route.rate_limit.as_ref().map(|settings| {
+        let known = before.and_then(|plan| plan.extras.as_deref()?.limiter.as_ref());
+        match known.filter(|limiter| limiter.settings() == settings) {
+            Some(limiter) => Arc::clone(limiter),
+            None => Arc::new(RateLimiter::new(settings, parts.now, parts.seed)),
+        }
+    });
+    limiter.is_some().then(|| Box::new(Extras { limiter }))
+}
+
 fn plan(route: &config::Route, by_name: &HashMap<String, usize>, parts: &Parts<'_>, before: &Before<'_>) -> RoutePlan {
     // The configuration was checked: every name resolves. An index out of range would be answered with 503.
     let index = |name: &str| by_name.get(name).copied().unwrap_or(usize::MAX);
@@ -229,6 +246,7 @@ fn plan(route: &config::Route, by_name: &HashMap<String, usize>, parts: &Parts<'
             Affinity::Cookie(StickyCookie::new(name.clone(), *ttl, parts.cookie_secret))
         }
     });
+    let before = before.routes.get(route.name.as_str()).copied();
     RoutePlan {
         name: Arc::from(route.name.as_str()),
         action,
@@ -238,7 +256,8 @@ fn plan(route: &config::Route, by_name: &HashMap<String, usize>, parts: &Parts<'
         router: route.plugins.router.as_deref().map(|name| plugin_ref(name, parts, |e| e.router)),
         splitter: route.plugins.splitter.as_deref().map(|name| plugin_ref(name, parts, |e| e.splitter)),
         affinity_plugin: route.plugins.affinity.as_deref().map(|name| plugin_ref(name, parts, |e| e.affinity)),
-        metrics: before.routes.get(route.name.as_str()).map_or_else(
+        extras: extras(route, parts, before),
+        metrics: before.map_or_else(
             || RouteMetrics::new(Arc::from(route.name.as_str()), parts.workers),
             |plan| Arc::clone(&plan.metrics),
         ),

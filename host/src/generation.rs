@@ -19,7 +19,7 @@ use witgate_core::{
     balance::{Cursor, Picker},
     config::{self, Config, Key, OnError},
     endpoint::{ClusterLoad, Endpoint},
-    limits::Retries,
+    limits::{RateLimiter, Retries},
     routing::RouteTable,
     split,
 };
@@ -73,8 +73,16 @@ pub struct RoutePlan {
     pub splitter: Option<PluginRef>,
     /// Asked for the affinity key.
     pub affinity_plugin: Option<PluginRef>,
+    /// What few routes have; none where this one has nothing of it.
+    pub extras: Option<Box<Extras>>,
     /// Carried across generations by the route's name.
     pub metrics: Arc<RouteMetrics>,
+}
+
+/// What few routes have, at least one of it.
+pub struct Extras {
+    /// How often the route is taken. Carried across generations by the route's name, while its settings are the same.
+    pub limiter: Option<Arc<RateLimiter>>,
 }
 
 /// A route's native action.

@@ -32,11 +32,13 @@ pub enum Reason {
     MethodNotAllowed,
     /// The client went away or broke off its body.
     ClientAborted,
+    /// The route's `rate_limit` has no room.
+    RateLimited,
 }
 
 impl Reason {
     /// Every reason, in the order of its counter.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::BadRequest,
         Self::UriTooLong,
         Self::HeaderTooLarge,
@@ -50,6 +52,7 @@ impl Reason {
         Self::PluginFailure,
         Self::MethodNotAllowed,
         Self::ClientAborted,
+        Self::RateLimited,
     ];
 
     /// The word in `x-witgate-error`, in the log and in the metrics.
@@ -68,6 +71,7 @@ impl Reason {
             Self::PluginFailure => "plugin-failure",
             Self::MethodNotAllowed => "method-not-allowed",
             Self::ClientAborted => "client-aborted",
+            Self::RateLimited => "rate-limited",
         }
     }
 
@@ -83,6 +87,7 @@ impl Reason {
             Self::ConnectFailure | Self::UpstreamReset | Self::UpstreamMalformed => StatusCode::BAD_GATEWAY,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         }
     }
 

@@ -1,14 +1,18 @@
 //! The configuration from outside: what a good file means, what is said about a bad one, and that no text is too bad.
 
+#[path = "config/rules.rs"]
+mod rules;
+
 use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use http::HeaderName;
 use witgate_core::config::{
     Action, AdminListen, Affinity, Algorithm, Balance, Cluster, Config, Diagnostics, FailurePercentage, HostPattern,
-    Isolation, Key, OnError, Parsed, PathMatch, Probe, Retry, RetryBudget, RetryOn, ScoreMode, Severity, SlowStart,
-    SuccessRate, ValueMatch, parse,
+    Isolation, Key, OnError, Parsed, PathMatch, Probe, RateLimit, Retry, RetryBudget, RetryOn, ScoreMode, Severity,
+    SlowStart, SuccessRate, ValueMatch, parse,
 };
 
 const FULL: &str = include_str!("config/full.toml");
@@ -144,6 +148,16 @@ mod accepted {
         let retry = Retry { attempts: 2, on, per_try_timeout: Some(seconds(1)), backoff: seconds(0) };
         assert_eq!((config.routes[1].retry, config.routes[0].retry), (Some(retry), None));
         assert_eq!(config.clusters[0].retry_budget, RetryBudget { percent: 50, min: 3 });
+        let header = |name: &str| name.parse::<HeaderName>().unwrap();
+        let by = vec![
+            Key::Cookie("uid".to_owned()),
+            Key::Header(header("x-user")),
+            Key::Query("u".to_owned()),
+            Key::ClientAddress,
+        ];
+        assert_eq!(config.routes[1].rate_limit, Some(RateLimit { rate: 5, per: seconds(60), burst: 2, by }));
+        let limit = RateLimit { rate: 100, per: seconds(1), burst: 100, by: Vec::new() };
+        assert_eq!((config.routes[2].rate_limit.clone(), config.routes[0].rate_limit.clone()), (Some(limit), None));
         assert!(matches!(&config.routes[4].action, Action::Redirect { status, .. } if status.as_u16() == 308));
 
         let addresses: Vec<_> = config.clusters[0].endpoints.iter().map(|e| e.address.as_str()).collect();

@@ -208,8 +208,8 @@ struct Picked {
     scores: Vec<Option<f32>>,
 }
 
-/// Everything that the data path decides, in the same order. Synchronous, as there: one generation, no other task in
-/// between.
+/// Everything that the data path decides, in the same order, but for rate limits: to ask takes no token. Synchronous, as
+/// there: one generation, no other task in between.
 fn decide(desk: &Desk, generation: &Generation, listener: usize, mut head: Box<Head>) -> Decided {
     let route = generation.routes.table.find(listener, &head);
     let mut instances = desk.instances.borrow_mut();

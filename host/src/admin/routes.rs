@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use serde_json::{Map, Value, json};
-use witgate_core::config::{Action, Affinity, HostPattern, Key, PathMatch, Route, ValueMatch};
+use witgate_core::config::{Action, Affinity, HostPattern, Key, PathMatch, RateLimit, Route, ValueMatch};
 
 use super::{
     reply::{self, Reply},
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// `{"generation", "routes": [{"name", "listeners", "match", "action", "affinity", "plugins", "timeout_ms",
-/// "responses", "mean_ms"}]}`, in file order.
+/// "rate_limit", "responses", "mean_ms"}]}`, in file order.
 pub(super) fn list(control: &Control) -> Reply {
     let generation = control.live.load();
     let routes: Vec<Value> =
@@ -42,6 +42,7 @@ fn one(route: &Route, plan: &RoutePlan) -> Value {
             "affinity": asked(route.plugins.affinity.as_deref(), plan.affinity_plugin.as_ref()),
         },
         "timeout_ms": route.timeout.map(millis),
+        "rate_limit": route.rate_limit.as_ref().map(rate_limit),
         "responses": responses,
         "mean_ms": mean,
     })
@@ -115,6 +116,11 @@ fn affinity(affinity: &Affinity) -> Value {
     }
 }
 
+fn rate_limit(limit: &RateLimit) -> Value {
+    let by: Vec<Value> = limit.by.iter().map(key).collect();
+    json!({ "rate": limit.rate, "per_ms": millis(limit.per), "burst": limit.burst, "by": by })
+}
+
 fn key(key: &Key) -> Value {
     match key {
         Key::Cookie(name) => json!({ "cookie": name }),
@@ -156,6 +162,12 @@ mod tests {
             plugins: RoutePlugins::default(),
             timeout: None,
             retry: None,
+            rate_limit: Some(RateLimit {
+                rate: 5,
+                per: Duration::from_secs(60),
+                burst: 2,
+                by: vec![Key::ClientAddress],
+            }),
         }
     }
 
@@ -172,5 +184,7 @@ mod tests {
         );
         let shown = route.affinity.as_ref().map(affinity).unwrap();
         assert_eq!(shown.to_string(), r#"{"cookie":{"name":"wg","ttl_ms":3600000}}"#);
+        let shown = route.rate_limit.as_ref().map(rate_limit).unwrap();
+        assert_eq!(shown, json!({ "rate": 5, "per_ms": 60_000, "burst": 2, "by": ["client-address"] }));
     }
 }

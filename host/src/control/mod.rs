@@ -134,7 +134,8 @@ impl Control {
             };
             slots.insert(name, slot);
         }
-        let parts = Parts { present: None, plugins: Arc::new(slots), workers, cookie_secret, now: Instant::now() };
+        let (now, seed) = (Instant::now(), seed());
+        let parts = Parts { present: None, plugins: Arc::new(slots), workers, cookie_secret, now, seed };
         let live = Live::new(assemble::assemble(config, &parts));
         Arc::new(Self {
             live,
@@ -328,7 +329,7 @@ impl Control {
     /// What the generation after `present` is assembled of, with these plugins.
     fn parts<'a>(&self, present: &'a Generation, plugins: Arc<BTreeMap<String, Slot>>) -> Parts<'a> {
         let (workers, cookie_secret) = (self.workers, self.cookie_secret);
-        Parts { present: Some(present), plugins, workers, cookie_secret, now: Instant::now() }
+        Parts { present: Some(present), plugins, workers, cookie_secret, now: Instant::now(), seed: seed() }
     }
 
     /// The one way by which a plugin becomes live or goes.
@@ -347,6 +348,12 @@ impl Control {
         };
         let Ok(_published) = self.live.publish(next);
     }
+}
+
+/// Bits that no client knows. They only keep clients from choosing keys that share a rate limit's bucket: where the system
+/// has none, there was no key for cookies either.
+fn seed() -> u64 {
+    getrandom::u64().unwrap_or(0)
 }
 
 fn changed(what: &str) -> ControlError {

@@ -15,7 +15,7 @@ use witgate_core::{
 
 use crate::{
     drain::Phase,
-    generation::{Held, RoutePlan},
+    generation::{Extras, Held, RoutePlan},
     upstream::Connection,
     worker::{
         Worker,
@@ -102,6 +102,11 @@ impl Exchange {
     /// What is tried again, where the route says so.
     pub fn retry(&self) -> Option<&Retry> {
         self.plan()?.retry.as_deref()
+    }
+
+    /// What few routes have, and this one may have.
+    pub fn extras(&self) -> Option<&Extras> {
+        self.plan()?.extras.as_deref()
     }
 
     fn plan(&self) -> Option<&RoutePlan> {

@@ -148,6 +148,13 @@ fn plan(
     exchange.accepted(now);
     let route = generation.routes.table.find(conn.listener, &head).ok_or(Reason::NoRoute)?;
     exchange.routed(route);
+    // Before any plugin is asked: who is over the limit costs no more than this.
+    if let Some(limiter) = exchange.extras().and_then(|extras| extras.limiter.as_deref())
+        && let Err(wait) = limiter.take(&head, now)
+    {
+        worker.count(Reason::RateLimited);
+        return Ok(Planned::Reply(reply::rate_limited(wait)));
+    }
     let (plan, decided) = {
         let mut instances = worker.instances.borrow_mut();
         let random = || worker.random();

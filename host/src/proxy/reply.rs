@@ -1,5 +1,7 @@
 //! Responses that the proxy makes itself; each names its reason in `x-witgate-error`.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderValue, Response, header};
 
@@ -27,6 +29,14 @@ pub fn response(reason: Reason) -> Response<Body> {
     response
 }
 
+/// The response to a request that may come again after `wait`, in whole seconds: no sooner.
+pub fn rate_limited(wait: Duration) -> Response<Body> {
+    let mut response = response(Reason::RateLimited);
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+    response
+}
+
 /// The response as HTTP/1.1 bytes, for a request that never became one.
 pub fn raw_response(reason: Reason) -> Bytes {
     let text = text(reason);
@@ -45,6 +55,16 @@ pub fn raw_response(reason: Reason) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_waits_as_long_as_told_does_not_come_too_soon() {
+        for (wait, told) in [(0, "1"), (1, "1"), (999, "1"), (1_000, "1"), (1_001, "2"), (3_599_500, "3600")] {
+            let response = rate_limited(Duration::from_millis(wait));
+            assert_eq!(response.headers()[header::RETRY_AFTER], told, "{wait} ms");
+            assert_eq!(response.status().as_u16(), 429);
+            assert_eq!(response.headers()["x-witgate-error"], "rate-limited");
+        }
+    }
 
     #[test]
     fn a_raw_response_is_whole() {

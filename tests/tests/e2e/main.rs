@@ -6,6 +6,7 @@ mod examples;
 mod fixtures;
 mod framing;
 mod health;
+mod limits;
 mod plugins;
 mod proxying;
 mod reference;

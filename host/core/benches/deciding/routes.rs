@@ -104,5 +104,6 @@ fn any() -> Route {
         plugins: RoutePlugins::default(),
         timeout: None,
         retry: None,
+        rate_limit: None,
     }
 }

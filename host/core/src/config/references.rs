@@ -13,6 +13,9 @@ use super::{
     value::{quoted, show_size},
 };
 
+/// Most rate limits that count by key: their tables take 1 GiB.
+const MAX_RATE_TABLES: usize = 1_000;
+
 /// Names and uses of names, with the places where they stand, gathered while the file is decoded.
 #[derive(Default)]
 pub(super) struct References<'t> {
@@ -26,6 +29,8 @@ pub(super) struct References<'t> {
     pub(super) admin: Option<Spot<'t>>,
     /// Memory budgets that are named.
     pub(super) memory: Vec<(u64, Spot<'t>)>,
+    /// `by` of rate limits: each has a table of its own.
+    pub(super) rate_tables: Vec<Spot<'t>>,
 }
 
 /// One kind of named thing.
@@ -52,6 +57,10 @@ impl References<'_> {
         dangling(sink, "cluster", &self.clusters);
         misspelt_plugins(sink, &self.plugins);
         self.check_addresses(sink, config);
+        if let Some(spot) = self.rate_tables.get(MAX_RATE_TABLES) {
+            let message = format!("{} rate limits count by key, and each takes 1MiB", self.rate_tables.len());
+            sink.report(Finding::error(spot, message).expected(format!("at most {MAX_RATE_TABLES} with `by`")));
+        }
         let ceiling = config.plugin_bounds.memory_ceiling;
         for (memory, spot) in self.memory.iter().filter(|(memory, _)| *memory > ceiling) {
             let message = format!("{} is more than `plugins.memory_ceiling` allows", show_size(*memory));

@@ -1,4 +1,6 @@
-//! How much may be going on at once. Counts and permits; never waits.
+//! How much may be going on at once, and how often. Counts and permits; never waits.
+
+mod rate;
 
 use std::{
     sync::{
@@ -12,6 +14,8 @@ use crate::{
     config::{Retry, RetryBudget},
     hash::fraction,
 };
+
+pub use rate::RateLimiter;
 
 /// The retries of a cluster that are under way, over all workers. Carried across generations.
 #[derive(Debug, Default)]

@@ -29,6 +29,7 @@ fn route(hosts: &[&str], path: PathMatch) -> Route {
         plugins: RoutePlugins::default(),
         timeout: None,
         retry: None,
+        rate_limit: None,
     }
 }
 

@@ -8,6 +8,7 @@ mod listener;
 mod matching;
 mod plugin;
 mod route;
+mod rules;
 
 use std::{ops::RangeInclusive, path::Path, time::Duration};
 

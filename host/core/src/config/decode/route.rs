@@ -11,7 +11,7 @@ use super::{
         sink::Finding,
         value::{self, MAX_DURATION},
     },
-    ANY_TIME, MAX_FEW, MAX_LIST, SOME_TIME, action, duration, matching, name, plugin_reference, reference,
+    ANY_TIME, MAX_FEW, MAX_LIST, SOME_TIME, action, duration, matching, name, plugin_reference, reference, rules,
 };
 
 /// Whole response, where the file is silent.
@@ -19,7 +19,7 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
 const KEY: &str = "{ cookie = \"…\" }, { header = \"…\" }, { query = \"…\" } or \"client-address\"";
 
 pub(super) fn route<'a>(table: Table<'a>, references: &mut References<'a>) -> Option<Route> {
-    table.later(&["mirror", "rate_limit", "rewrite", "request_headers", "response_headers"]);
+    table.later(&["mirror", "rewrite", "request_headers", "response_headers"]);
     let name = name(&table, &mut references.routes);
     let listeners = table.take("listeners").and_then(|value| listeners(&value, references));
     let hosts = table.take("hosts").map(|value| matching::hosts(&value)).unwrap_or_default();
@@ -36,8 +36,10 @@ pub(super) fn route<'a>(table: Table<'a>, references: &mut References<'a>) -> Op
         Some(value) => duration(&value, ANY_TIME).filter(|timeout| !timeout.is_zero()),
     };
     let retry = table.table("retry", "{ attempts = 1, on = [\"connect-failure\", \"reset\"] }").map(retry);
-    table.finish();
+    let rate_limit =
+        table.table("rate_limit", rules::RATE_LIMIT).and_then(|table| rules::rate_limit(table, references));
     let plugins = plugins.unwrap_or_default();
+    table.finish();
     let (name, action) = (name?, action?);
     Some(Route {
         name,
@@ -53,6 +55,7 @@ pub(super) fn route<'a>(table: Table<'a>, references: &mut References<'a>) -> Op
         plugins,
         timeout,
         retry,
+        rate_limit,
     })
 }
 

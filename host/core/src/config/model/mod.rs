@@ -1,6 +1,7 @@
 //! What a valid configuration says, as plain types with every default filled in. Knows nothing of TOML.
 
 mod cluster;
+mod rules;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -8,6 +9,7 @@ use http::{HeaderName, Method, StatusCode};
 use ipnet::IpNet;
 
 pub use cluster::*;
+pub use rules::*;
 
 /// A whole configuration file. Names are unique within their list and every reference between them resolves.
 #[derive(Debug, Clone, Default)]
@@ -127,6 +129,8 @@ pub struct Route {
     pub timeout: Option<Duration>,
     /// What is tried again; none where the file is silent.
     pub retry: Option<Retry>,
+    /// How many requests it takes; none is no limit.
+    pub rate_limit: Option<RateLimit>,
 }
 
 /// `retry`: what is tried again, and how often. The default is what the file's silence means.
