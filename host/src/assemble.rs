@@ -16,6 +16,7 @@ use witgate_core::{
     eligible::Rules,
     endpoint::{Endpoint, Health},
     limits::RateLimiter,
+    rewrite::Rewrite,
     routing::RouteTable,
     split::Splitter,
 };
@@ -214,7 +215,9 @@ fn extras(route: &config::Route, parts: &Parts<'_>, before: Option<&RoutePlan>) 
             None => Arc::new(RateLimiter::new(settings, parts.now, parts.seed)),
         }
     });
-    limiter.is_some().then(|| Box::new(Extras { limiter }))
+    let (rewrite, response_headers) = (Rewrite::of(route), route.response_headers.clone());
+    let any = limiter.is_some() || rewrite.is_some() || !response_headers.is_empty();
+    any.then(|| Box::new(Extras { limiter, rewrite, response_headers }))
 }
 
 fn plan(route: &config::Route, by_name: &HashMap<String, usize>, parts: &Parts<'_>, before: &Before<'_>) -> RoutePlan {

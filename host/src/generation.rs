@@ -17,9 +17,10 @@ use tokio::sync::{Notify, watch};
 use witgate_core::{
     affinity::StickyCookie,
     balance::{Cursor, Picker},
-    config::{self, Config, Key, OnError},
+    config::{self, Config, HeaderRules, Key, OnError},
     endpoint::{ClusterLoad, Endpoint},
     limits::{RateLimiter, Retries},
+    rewrite::Rewrite,
     routing::RouteTable,
     split,
 };
@@ -83,6 +84,10 @@ pub struct RoutePlan {
 pub struct Extras {
     /// How often the route is taken. Carried across generations by the route's name, while its settings are the same.
     pub limiter: Option<Arc<RateLimiter>>,
+    /// What is changed of requests before they are sent.
+    pub rewrite: Option<Rewrite>,
+    /// What is changed of responses.
+    pub response_headers: HeaderRules,
 }
 
 /// A route's native action.

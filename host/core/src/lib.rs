@@ -13,6 +13,7 @@ pub mod health;
 pub mod limits;
 pub mod outlier;
 pub mod request;
+pub mod rewrite;
 pub mod rollout;
 pub mod routing;
 #[cfg(test)]

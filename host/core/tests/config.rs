@@ -8,11 +8,11 @@ use std::{
     time::Duration,
 };
 
-use http::HeaderName;
+use http::{HeaderName, HeaderValue};
 use witgate_core::config::{
-    Action, AdminListen, Affinity, Algorithm, Balance, Cluster, Config, Diagnostics, FailurePercentage, HostPattern,
-    Isolation, Key, OnError, Parsed, PathMatch, Probe, RateLimit, Retry, RetryBudget, RetryOn, ScoreMode, Severity,
-    SlowStart, SuccessRate, ValueMatch, parse,
+    Action, AdminListen, Affinity, Algorithm, Balance, Cluster, Config, Diagnostics, FailurePercentage, HeaderRules,
+    HostPattern, Isolation, Key, OnError, Parsed, PathMatch, Probe, RateLimit, Retry, RetryBudget, RetryOn, Rewrite,
+    ScoreMode, Severity, SlowStart, SuccessRate, ValueMatch, parse,
 };
 
 const FULL: &str = include_str!("config/full.toml");
@@ -158,6 +158,24 @@ mod accepted {
         assert_eq!(config.routes[1].rate_limit, Some(RateLimit { rate: 5, per: seconds(60), burst: 2, by }));
         let limit = RateLimit { rate: 100, per: seconds(1), burst: 100, by: Vec::new() };
         assert_eq!((config.routes[2].rate_limit.clone(), config.routes[0].rate_limit.clone()), (Some(limit), None));
+        let value = |text: &'static str| HeaderValue::from_static(text);
+        let host = Some(value("inner.example:81"));
+        assert_eq!(config.routes[1].rewrite, Some(Rewrite { path_prefix: Some("/inner/".to_owned()), host }));
+        let host = Some(value("[::1]"));
+        assert_eq!(config.routes[2].rewrite, Some(Rewrite { path_prefix: None, host }));
+        let rules = HeaderRules {
+            remove: vec![header("x-c"), header("x-request-id")],
+            set: vec![(header("x-a"), value("1")), (header("x-forwarded-proto"), value("https"))],
+            add: vec![(header("x-b"), value("2"))],
+        };
+        assert_eq!(config.routes[1].request_headers, rules);
+        let rules = HeaderRules {
+            remove: vec![header("x-witgate-error")],
+            set: vec![(header("server"), value("wg"))],
+            add: vec![(header("x-b"), value(""))],
+        };
+        assert_eq!(config.routes[1].response_headers, rules);
+        assert!(config.routes[0].request_headers.is_empty() && config.routes[0].response_headers.is_empty());
         assert!(matches!(&config.routes[4].action, Action::Redirect { status, .. } if status.as_u16() == 308));
 
         let addresses: Vec<_> = config.clusters[0].endpoints.iter().map(|e| e.address.as_str()).collect();

@@ -1,8 +1,10 @@
 //! `GET /v1/routes`: what is matched, what is done, which plugin versions are asked, and what came of it.
 
-use http::StatusCode;
+use http::{HeaderName, StatusCode};
 use serde_json::{Map, Value, json};
-use witgate_core::config::{Action, Affinity, HostPattern, Key, PathMatch, RateLimit, Route, ValueMatch};
+use witgate_core::config::{
+    Action, Affinity, HeaderRules, HostPattern, Key, PathMatch, RateLimit, Rewrite, Route, ValueMatch,
+};
 
 use super::{
     reply::{self, Reply},
@@ -15,7 +17,7 @@ use crate::{
 };
 
 /// `{"generation", "routes": [{"name", "listeners", "match", "action", "affinity", "plugins", "timeout_ms",
-/// "rate_limit", "responses", "mean_ms"}]}`, in file order.
+/// "rate_limit", "rewrite", "request_headers", "response_headers", "responses", "mean_ms"}]}`, in file order.
 pub(super) fn list(control: &Control) -> Reply {
     let generation = control.live.load();
     let routes: Vec<Value> =
@@ -43,6 +45,9 @@ fn one(route: &Route, plan: &RoutePlan) -> Value {
         },
         "timeout_ms": route.timeout.map(millis),
         "rate_limit": route.rate_limit.as_ref().map(rate_limit),
+        "rewrite": route.rewrite.as_ref().map(rewrite),
+        "request_headers": header_rules(&route.request_headers),
+        "response_headers": header_rules(&route.response_headers),
         "responses": responses,
         "mean_ms": mean,
     })
@@ -121,6 +126,25 @@ fn rate_limit(limit: &RateLimit) -> Value {
     json!({ "rate": limit.rate, "per_ms": millis(limit.per), "burst": limit.burst, "by": by })
 }
 
+fn rewrite(rewrite: &Rewrite) -> Value {
+    let host = rewrite.host.as_ref().and_then(|host| host.to_str().ok());
+    json!({ "path_prefix": rewrite.path_prefix, "host": host })
+}
+
+/// The names only: a value may be a secret that the proxy brings an endpoint.
+fn header_rules(rules: &HeaderRules) -> Option<Value> {
+    fn names<'n>(names: impl Iterator<Item = &'n HeaderName>) -> Vec<&'n str> {
+        names.map(HeaderName::as_str).collect()
+    }
+    (!rules.is_empty()).then(|| {
+        json!({
+            "remove": names(rules.remove.iter()),
+            "set": names(rules.set.iter().map(|(name, _)| name)),
+            "add": names(rules.add.iter().map(|(name, _)| name)),
+        })
+    })
+}
+
 fn key(key: &Key) -> Value {
     match key {
         Key::Cookie(name) => json!({ "cookie": name }),
@@ -168,6 +192,12 @@ mod tests {
                 burst: 2,
                 by: vec![Key::ClientAddress],
             }),
+            rewrite: Some(Rewrite { path_prefix: Some("/".into()), host: None }),
+            request_headers: HeaderRules {
+                set: vec![(http::header::AUTHORIZATION, http::HeaderValue::from_static("secret"))],
+                ..HeaderRules::default()
+            },
+            response_headers: HeaderRules::default(),
         }
     }
 
@@ -186,5 +216,10 @@ mod tests {
         assert_eq!(shown.to_string(), r#"{"cookie":{"name":"wg","ttl_ms":3600000}}"#);
         let shown = route.rate_limit.as_ref().map(rate_limit).unwrap();
         assert_eq!(shown, json!({ "rate": 5, "per_ms": 60_000, "burst": 2, "by": ["client-address"] }));
+        let shown = route.rewrite.as_ref().map(rewrite).unwrap();
+        assert_eq!(shown, json!({ "path_prefix": "/", "host": null }));
+        let shown = header_rules(&route.request_headers).unwrap();
+        assert_eq!(shown, json!({ "remove": [], "set": ["authorization"], "add": [] }), "without values");
+        assert_eq!(header_rules(&route.response_headers), None);
     }
 }

@@ -25,7 +25,7 @@ use super::{
     tries::{Failed, Tries},
 };
 use crate::{
-    generation::{Affinity, Cluster, Generation, Scorer},
+    generation::{Affinity, Cluster, Scorer},
     reason::Reason,
     scores,
     upstream::{self, BodyFate, Connection, Incoming},
@@ -62,6 +62,10 @@ pub async fn forward(flight: &mut Flight) -> Outcome {
         (choose(cluster, forward, &mut asker, head)?, asker.now())
     };
     headers::to_origin(head, cluster.endpoints.get(index));
+    // Last, so that plugins, splits and affinity see what the client asked.
+    if let Some(rewrite) = exchange.extras().and_then(|extras| extras.rewrite.as_ref()) {
+        rewrite.apply(head).map_err(|_| Reason::UriTooLong)?;
+    }
     loop {
         let endpoint = cluster.endpoints.get(index).ok_or(Reason::NoHealthyEndpoint)?;
         exchange.trying(forward.cluster, endpoint.begin());
@@ -86,7 +90,7 @@ pub async fn forward(flight: &mut Flight) -> Outcome {
                         let outcome = Tried::of_status(parts.status);
                         exchange.tried(now, Some(now.saturating_duration_since(began)), outcome);
                         if !tries.covers_response(outcome) {
-                            finish(&mut parts, &generation, forward, endpoint);
+                            finish(&mut parts, exchange, forward, endpoint);
                             return Ok((parts, incoming, now));
                         }
                         Failed::Status(Box::new((parts, incoming)), now)
@@ -118,7 +122,7 @@ pub async fn forward(flight: &mut Flight) -> Outcome {
                 Failed::Sent(error) => return Err(classify(&error, fate.get(), exchange)),
                 Failed::Status(response, now) => {
                     let (mut parts, incoming) = *response;
-                    finish(&mut parts, &generation, forward, endpoint);
+                    finish(&mut parts, exchange, forward, endpoint);
                     return Ok((parts, incoming, now));
                 }
             },
@@ -172,13 +176,16 @@ async fn connection(
     Ok((connection, false))
 }
 
-/// What the proxy changes in an endpoint's response.
-fn finish(parts: &mut response::Parts, generation: &Generation, forward: &Forward, endpoint: &Endpoint) {
+/// What the proxy changes in an endpoint's response. Its own cookies come last: no rule is about them.
+fn finish(parts: &mut response::Parts, exchange: &Exchange, forward: &Forward, endpoint: &Endpoint) {
+    if let Some(extras) = exchange.extras() {
+        extras.response_headers.apply(&mut parts.headers);
+    }
     if let Some(cookie) = &forward.set_cookie {
         parts.headers.append(http::header::SET_COOKIE, cookie.clone());
     }
     if forward.sticky != Some(endpoint.id())
-        && let Some(route) = forward.issue_for.and_then(|index| generation.routes.plans.get(index))
+        && let Some(route) = forward.issue_for.and_then(|index| exchange.generation().routes.plans.get(index))
         && let Some(Affinity::Cookie(cookie)) = route.affinity.as_deref()
     {
         parts.headers.append(http::header::SET_COOKIE, cookie.issue(endpoint.id(), super::unix_time()));

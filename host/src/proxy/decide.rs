@@ -56,7 +56,10 @@ pub fn plan(
         RouteAction::Cluster(cluster) => cluster,
         RouteAction::Pass => match &route.action {
             Action::Reply(own) => {
-                let response = reply(own.status, own.location.as_ref(), own.body.clone());
+                let mut response = reply(own.status, own.location.as_ref(), own.body.clone());
+                if let Some(extras) = &route.extras {
+                    extras.response_headers.apply(response.headers_mut());
+                }
                 return Ok(Plan::Reply(Box::new(response)));
             }
             Action::Cluster(cluster) => *cluster,

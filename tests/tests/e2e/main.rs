@@ -11,4 +11,5 @@ mod plugins;
 mod proxying;
 mod reference;
 mod retries;
+mod rewrites;
 mod routing;

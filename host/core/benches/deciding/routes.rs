@@ -2,7 +2,9 @@
 
 use http::{HeaderName, HeaderValue};
 use witgate_core::{
-    config::{Action, Config, HostPattern, Listener, ListenerLimits, PathMatch, Route, RoutePlugins, ValueMatch},
+    config::{
+        Action, Config, HeaderRules, HostPattern, Listener, ListenerLimits, PathMatch, Route, RoutePlugins, ValueMatch,
+    },
     request::Head,
     routing::RouteTable,
 };
@@ -105,5 +107,8 @@ fn any() -> Route {
         timeout: None,
         retry: None,
         rate_limit: None,
+        rewrite: None,
+        request_headers: HeaderRules::default(),
+        response_headers: HeaderRules::default(),
     }
 }

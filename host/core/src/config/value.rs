@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method, uri::PathAndQuery};
 use ipnet::IpNet;
 
 use super::model::HostPattern;
@@ -262,6 +262,35 @@ pub(super) fn path(text: &str) -> Result<String, Bad> {
         return Err(if c == '?' { bad.help("match the query with `query = { … }`") } else { bad });
     }
     Ok(text.to_owned())
+}
+
+/// A path that is sent: in ASCII, as it stands in a request line.
+pub(super) fn sent_path(text: &str) -> Result<String, Bad> {
+    let path = path(text)?;
+    if !path.is_ascii() || PathAndQuery::try_from(&*path).is_err() {
+        let bad = Bad::new(format!("{} has a character in it that a path has not", quoted(text)));
+        return Err(bad.help("percent-encode it"));
+    }
+    Ok(path)
+}
+
+/// The value of a `Host` header.
+pub(super) fn host(text: &str) -> Result<String, Bad> {
+    let graphic = !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && !b"/?#@".contains(&b));
+    match graphic && HeaderValue::from_str(text).is_ok() {
+        true => Ok(text.to_owned()),
+        false => Err(Bad::new(format!("{} is not a host", quoted(text)))),
+    }
+}
+
+/// The value of a header that is sent.
+pub(super) fn header_value(text: &str) -> Result<HeaderValue, Bad> {
+    if text.trim() != text {
+        // RFC 9110 section 5.5: it is no part of a value, and HTTP/2 forbids it.
+        return Err(Bad::new(format!("{} begins or ends with white space", quoted(text))));
+    }
+    let value = HeaderValue::from_str(text).ok().filter(|_| text.is_ascii());
+    value.ok_or_else(|| Bad::new(format!("{} has a character in it that no header has", quoted(text))))
 }
 
 /// A header's name.

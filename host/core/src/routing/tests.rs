@@ -2,7 +2,7 @@ use http::{HeaderName, Method, StatusCode};
 
 use super::*;
 use crate::{
-    config::{Action, Listener, ListenerLimits, Route, RoutePlugins},
+    config::{Action, HeaderRules, Listener, ListenerLimits, Route, RoutePlugins},
     seeded::XorShift,
 };
 
@@ -30,6 +30,9 @@ fn route(hosts: &[&str], path: PathMatch) -> Route {
         timeout: None,
         retry: None,
         rate_limit: None,
+        rewrite: None,
+        request_headers: HeaderRules::default(),
+        response_headers: HeaderRules::default(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use http::{HeaderValue, Method};
+use http::Method;
 
 use super::{
     super::{
@@ -46,7 +46,7 @@ pub(super) fn health(table: Table<'_>) -> Option<Health> {
 fn http_probe(table: Table<'_>) -> Probe {
     let method = table.take("method").and_then(|value| value.parse("a method, such as \"GET\"", value::method));
     let path = table.take("path").and_then(|value| value.parse("a path, such as \"/healthz?full\"", target));
-    let host = table.take("host").and_then(|value| value.parse("a host, such as \"api.internal\"", host));
+    let host = table.take("host").and_then(|value| value.parse("a host, such as \"api.internal\"", value::host));
     let expect = table.take("expect").map(|value| statuses(&value)).unwrap_or_else(|| vec![200..=299]);
     let expect_body = table.take("expect_body").and_then(|value| text(&value));
     table.finish();
@@ -123,15 +123,6 @@ fn target(text: &str) -> Result<String, Bad> {
         Some(c) => Err(Bad::new(format!("{} has {c:?} in it, which no query has", quoted(text)))),
         None if text.is_ascii() => Ok(text.to_owned()),
         None => Err(Bad::new(format!("{} is not ASCII", quoted(text))).help("percent-encode it")),
-    }
-}
-
-/// The value of a `Host` header.
-fn host(text: &str) -> Result<String, Bad> {
-    let graphic = !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && !b"/?#@".contains(&b));
-    match graphic && HeaderValue::from_str(text).is_ok() {
-        true => Ok(text.to_owned()),
-        false => Err(Bad::new(format!("{} is not a host", quoted(text)))),
     }
 }
 

@@ -11,7 +11,8 @@ use super::{
         sink::Finding,
         value::{self, MAX_DURATION},
     },
-    ANY_TIME, MAX_FEW, MAX_LIST, SOME_TIME, action, duration, matching, name, plugin_reference, reference, rules,
+    ANY_TIME, MAX_FEW, MAX_LIST, SOME_TIME, action, duration, matching, name, plugin_reference, reference,
+    rules::{self, Way},
 };
 
 /// Whole response, where the file is silent.
@@ -19,7 +20,7 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
 const KEY: &str = "{ cookie = \"…\" }, { header = \"…\" }, { query = \"…\" } or \"client-address\"";
 
 pub(super) fn route<'a>(table: Table<'a>, references: &mut References<'a>) -> Option<Route> {
-    table.later(&["mirror", "rewrite", "request_headers", "response_headers"]);
+    table.later(&["mirror"]);
     let name = name(&table, &mut references.routes);
     let listeners = table.take("listeners").and_then(|value| listeners(&value, references));
     let hosts = table.take("hosts").map(|value| matching::hosts(&value)).unwrap_or_default();
@@ -38,7 +39,14 @@ pub(super) fn route<'a>(table: Table<'a>, references: &mut References<'a>) -> Op
     let retry = table.table("retry", "{ attempts = 1, on = [\"connect-failure\", \"reset\"] }").map(retry);
     let rate_limit =
         table.table("rate_limit", rules::RATE_LIMIT).and_then(|table| rules::rate_limit(table, references));
+    let (rewrite, request_headers) = (table.take("rewrite"), table.take("request_headers"));
     let plugins = plugins.unwrap_or_default();
+    if plugins.router.is_none() {
+        rules::warn_unsent(action.as_ref(), [&rewrite, &request_headers]);
+    }
+    let rewrite = rewrite.and_then(|value| rules::rewrite(&value, &table, &path));
+    let request_headers = request_headers.map(|value| rules::headers(&value, Way::Request));
+    let response_headers = table.take("response_headers").map(|value| rules::headers(&value, Way::Response));
     table.finish();
     let (name, action) = (name?, action?);
     Some(Route {
@@ -56,6 +64,9 @@ pub(super) fn route<'a>(table: Table<'a>, references: &mut References<'a>) -> Op
         timeout,
         retry,
         rate_limit,
+        rewrite,
+        request_headers: request_headers.unwrap_or_default(),
+        response_headers: response_headers.unwrap_or_default(),
     })
 }
 

@@ -131,6 +131,12 @@ pub struct Route {
     pub retry: Option<Retry>,
     /// How many requests it takes; none is no limit.
     pub rate_limit: Option<RateLimit>,
+    /// What is changed of a request's path and host.
+    pub rewrite: Option<Rewrite>,
+    /// What is changed of a request's headers.
+    pub request_headers: HeaderRules,
+    /// What is changed of a response's headers.
+    pub response_headers: HeaderRules,
 }
 
 /// `retry`: what is tried again, and how often. The default is what the file's silence means.
