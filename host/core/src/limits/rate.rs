@@ -6,7 +6,7 @@ use std::{
     slice,
     sync::atomic::{
         AtomicU64,
-        Ordering::{AcqRel, Acquire, Relaxed},
+        Ordering::{AcqRel, Acquire, Relaxed, Release},
     },
     time::{Duration, Instant},
 };
@@ -53,7 +53,7 @@ pub struct RateLimiter {
     common: Common,
 }
 
-/// A bucket: its TAT in nanoseconds from the origin.
+/// A bucket: its TAT in nanoseconds from the origin. Who sees that it moved sees whose it is.
 #[derive(Debug, Default)]
 struct Bucket(AtomicU64);
 
@@ -142,7 +142,7 @@ impl Bucket {
     fn take(&self, now: u64, interval: u64, depth: u64) -> Result<(), u64> {
         let next = |tat: u64| tat.max(now).saturating_add(interval);
         let full = now.saturating_add(depth);
-        let taken = self.0.fetch_update(Relaxed, Relaxed, |tat| Some(next(tat)).filter(|next| *next <= full));
+        let taken = self.0.fetch_update(Release, Relaxed, |tat| Some(next(tat)).filter(|next| *next <= full));
         taken.map(drop).map_err(|tat| next(tat) - full)
     }
 }
@@ -150,15 +150,18 @@ impl Bucket {
 impl Set {
     /// A token of the key's own bucket, or else of one that it takes over.
     fn take(&self, tag: u64, now: u64, interval: u64, depth: u64) -> Result<(), u64> {
-        loop {
+        'look: loop {
             let mut soonest = None;
             for slot in &self.0 {
-                // Before the TAT: whoever takes the slot in between has changed it.
                 let held = slot.tag.load(Acquire);
                 if held & !NEW == tag {
                     return slot.bucket.take(now, interval, depth);
                 }
-                let tat = slot.bucket.0.load(Relaxed);
+                // The TAT of whom it was held by, or else it may be this very key's, and another slot would be taken for it.
+                let tat = slot.bucket.0.load(Acquire);
+                if slot.tag.load(Acquire) != held {
+                    continue 'look;
+                }
                 if soonest.is_none_or(|(_, held_by, least)| (held & NEW, tat) < (held_by & NEW, least)) {
                     soonest = Some((slot, held, tat));
                 }
@@ -342,15 +345,26 @@ mod tests {
         check_together(by_header(), &user("a"));
     }
 
-    #[test]
-    fn threads_that_bring_new_keys_at_once_share_their_buckets() {
-        let (limiter, now) = limiter(1, Duration::from_secs(1), 3, by_header());
-        let heads: Vec<Head> = (0..4_000).map(|n| user(&n.to_string())).collect();
+    /// Several threads bring the same new keys, each key more often than it may.
+    #[track_caller]
+    fn check_new_keys(limiter: &RateLimiter, now: Instant) {
+        let heads: Vec<Head> = (0..4_000).map(|n| user(&format!("new {n}"))).collect();
         let passed: usize = thread::scope(|scope| {
-            let ask = || heads.iter().map(|head| passed(&limiter, head, now, 2)).sum::<usize>();
+            let ask = || heads.iter().map(|head| passed(limiter, head, now, 2)).sum::<usize>();
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).sum()
         });
         assert_eq!(passed, 3 * heads.len());
+    }
+
+    #[test]
+    fn threads_that_bring_new_keys_at_once_share_their_buckets() {
+        let (limiter, now) = limiter(1, Duration::from_secs(1), 3, by_header());
+        check_new_keys(&limiter, now);
+        // And where each bucket was another's before.
+        for n in 0..2 * WAYS * SETS {
+            assert!(limiter.take(&user(&n.to_string()), now).is_ok(), "key {n} is new");
+        }
+        check_new_keys(&limiter, now + Duration::from_secs(3_600));
     }
 }
