@@ -36,6 +36,6 @@ mod upstream;
 mod watch;
 mod worker;
 
-pub use control::{Control, ControlError, Uploaded};
+pub use control::{Control, ControlError, Reloaded, Source, Uploaded};
 pub use drain::Phase;
 pub use run::{Proxy, StartError};

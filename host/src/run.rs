@@ -6,7 +6,6 @@ use std::{
     rc::Rc,
     sync::{Arc, Weak, mpsc},
     thread::{self, JoinHandle},
-    time::Duration,
 };
 
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
@@ -15,7 +14,7 @@ use witgate_policy::{CacheOptions, Engine, EngineOptions, Store, StoreError};
 
 use crate::{
     admin::{self, Admin, AdminAddress, SocketFile},
-    control::{self, Control, Started},
+    control::{self, Control, Source, Started},
     drain::{Drain, Phase},
     listen::{self, BindError, Bound},
     secrets::{self, SecretError},
@@ -71,11 +70,19 @@ impl Proxy {
     /// # Errors
     /// An address is taken, the state directory is in use by another process, a secret's file is open to others …
     pub fn start(config: Config) -> Result<Self, StartError> {
-        Self::start_with(config, Drain::default())
+        Self::start_from(config, Source::default())
+    }
+
+    /// The same with where the configuration came from, so that it can be replaced.
+    ///
+    /// # Errors
+    /// As [`Proxy::start`].
+    pub fn start_from(config: Config, source: Source) -> Result<Self, StartError> {
+        Self::start_with(config, source, Drain::default())
     }
 
     /// The same with a token of the caller's: a drain may begin before the start has ended, and then follows on it.
-    pub(crate) fn start_with(config: Config, drain: Drain) -> Result<Self, StartError> {
+    pub(crate) fn start_with(config: Config, source: Source, drain: Drain) -> Result<Self, StartError> {
         let workers = match config.runtime.workers {
             0 => thread::available_parallelism().map_or(1, usize::from),
             n => n,
@@ -103,19 +110,18 @@ impl Proxy {
             cache: Some(cache),
         })
         .map_err(|error| StartError::Engine(error.to_string()))?;
-        let drain_timeout = config.runtime.drain_timeout;
         let listeners = bound.iter().map(|b| (b.name.clone(), b.address)).collect();
         let (address, socket_file) = (admin.address().clone(), admin.socket_file());
         // Before plugins are compiled, which may take long: who asks whether the process lives is answered meanwhile.
         let (open, started) = tokio::sync::watch::channel(None);
         let controller = Some(start_control(admin, token.clone(), drain.clone(), started)?);
-        let control = Control::start(Arc::new(config), engine, store, workers, cookie_secret, listeners, drain);
+        let control = Control::start(Arc::new(config), source, engine, store, workers, cookie_secret, listeners, drain);
         for (name, address) in &control.listeners {
             tracing::info!(listener = name, %address, "listening");
         }
         // Dropped where workers cannot be started, which ends what was.
         let mut proxy = Self { control, admin: address, socket_file, token, workers: Vec::new(), controller };
-        proxy.workers = start_workers(&proxy.control, bound, workers, drain_timeout)?;
+        proxy.workers = start_workers(&proxy.control, bound, workers)?;
         open.send_replace(Some(Arc::clone(&proxy.control)));
         Ok(proxy)
     }
@@ -183,12 +189,7 @@ fn runtime() -> io::Result<LocalRuntime> {
     Builder::new_current_thread().enable_all().build_local(LocalOptions::default())
 }
 
-fn start_workers(
-    control: &Arc<Control>,
-    bound: Vec<Bound>,
-    workers: usize,
-    drain_timeout: Duration,
-) -> Result<Vec<JoinHandle<()>>, StartError> {
+fn start_workers(control: &Arc<Control>, bound: Vec<Bound>, workers: usize) -> Result<Vec<JoinHandle<()>>, StartError> {
     let mut sockets: Vec<_> = bound.into_iter().map(|b| (b.sockets.into_iter(), b.permits)).collect();
     let mut threads = Vec::with_capacity(workers);
     let (started, all_started) = mpsc::channel();
@@ -210,7 +211,7 @@ fn start_workers(
             let _ = started.send(Ok(()));
             runtime.block_on(async {
                 let worker = Worker::new(id, live, telemetry, drain, seed);
-                work(worker, mine, drain_timeout).await;
+                work(worker, mine).await;
             });
         })?);
     }
@@ -232,7 +233,7 @@ fn random_bytes() -> io::Result<[u8; 8]> {
 type Share = (usize, std::net::TcpListener, Arc<tokio::sync::Semaphore>);
 
 /// One worker's life: accept until the drain, then let connections finish until the timeout.
-async fn work(worker: Rc<Worker>, sockets: Vec<Share>, drain_timeout: Duration) {
+async fn work(worker: Rc<Worker>, sockets: Vec<Share>) {
     let accepting: Vec<_> = sockets
         .into_iter()
         .map(|(listener, socket, permits)| {
@@ -243,6 +244,7 @@ async fn work(worker: Rc<Worker>, sockets: Vec<Share>, drain_timeout: Duration) 
     tokio::task::spawn_local(Rc::clone(&worker).sweep());
     tokio::task::spawn_local(Rc::clone(&worker.deadlines).run());
     worker.drain.reached(Phase::Drain).await;
+    let drain_timeout = worker.live.load().config.runtime.drain_timeout;
     worker.connections.each(|conn| conn.ask(Signal::Finish));
     let finished = async {
         for task in accepting {
@@ -271,6 +273,7 @@ fn start_control(admin: Admin, token: String, drain: Drain, started: Started) ->
                 if let Some(control) = control::started(started).await {
                     tokio::task::spawn_local(watch::health::run(Arc::clone(&control)));
                     tokio::task::spawn_local(watch::endpoints::run(Arc::clone(&control)));
+                    tokio::task::spawn_local(watch::config::run(Arc::clone(&control)));
                     watch::scores::run(control).await;
                 }
             });

@@ -37,9 +37,13 @@ pub fn start(config: &str) -> Running {
 /// When the configuration is refused or the proxy does not start.
 pub fn start_in(dir: tempfile::TempDir, config: &str) -> Running {
     let text = format!("{PREAMBLE}{config}");
+    let file = dir.path().join("test.toml");
+    std::fs::write(&file, &text).expect("a configuration can be written");
     let parsed = witgate_core::config::parse(&text, "test.toml", dir.path())
         .unwrap_or_else(|diagnostics| panic!("configuration refused:\n{diagnostics}"));
-    let proxy = witgate::Proxy::start(parsed.config).unwrap_or_else(|error| panic!("not started: {error}"));
+    let source = witgate::Source { text, file: Some(file), base: dir.path().to_owned() };
+    let proxy =
+        witgate::Proxy::start_from(parsed.config, source).unwrap_or_else(|error| panic!("not started: {error}"));
     Running { proxy: Some(proxy), dir }
 }
 

@@ -48,6 +48,7 @@ pub(super) fn show(control: &Arc<Control>) -> Result<Reply, ApiError> {
         generation: control.live.load(),
         telemetry: Arc::clone(&control.telemetry),
         draining: control.drain.phase() >= Phase::Drain,
+        reloads: (control.reloads.applied.load(Relaxed), control.reloads.refused.load(Relaxed)),
         now: Instant::now(),
     }));
     let mut page = String::new();
@@ -61,6 +62,8 @@ struct Scrape {
     generation: Arc<Generation>,
     telemetry: Arc<Telemetry>,
     draining: bool,
+    /// Applied and refused.
+    reloads: (u64, u64),
     now: Instant,
 }
 
@@ -89,6 +92,8 @@ impl Scrape {
         page.one(names::DRAINING, Some(u64::from(self.draining)), gauge)?;
         page.one(names::WORKERS, Some(self.telemetry.workers as u64), gauge)?;
         page.one(names::LOG_LINES_DROPPED, Some(LOG_LINES_DROPPED.load(Relaxed)), counter)?;
+        let reloads = [("applied", self.reloads.0), ("refused", self.reloads.1)];
+        page.family(names::CONFIG_RELOADS, reloads.map(|(outcome, n)| ([("outcome", outcome)], n)), counter)?;
         let errors = Reason::ALL.into_iter().map(|reason| {
             let count = |cells: &WorkerCells| cells.errors.get(reason as usize).map_or(0, |cell| cell.read());
             ([("reason", reason.word())], self.telemetry.sum(count))

@@ -14,6 +14,8 @@
 //! | `POST /v1/plugins/{p}/activate` `{"version": 2}`, or the start of a sha256 | 200, the plugin as `GET` shows it |
 //! | `POST /v1/plugins/{p}/rollback` | the same |
 //! | `POST /v1/explain` `{"method", "path", "host", "headers", "client", "listener"}` | what would be decided |
+//! | `GET /v1/config` | the live configuration, as it was written (TOML) |
+//! | `PUT /v1/config`, body: TOML | 200 `{"generation", "warnings", "plugins"}`; 422 with every error (`errors`), nothing changed |
 //! | `POST /v1/drain` | 202 `{"draining": true, "timeout_ms"}` |
 //!
 //! Errors are `{"error": "…"}` with a status: 400 for a body or parameter that is not understood (`line`, `column`,
@@ -29,6 +31,7 @@
 mod access;
 mod body;
 mod clusters;
+mod config;
 mod drain;
 mod endpoints;
 mod explain;

@@ -19,6 +19,7 @@ pub(super) enum Resource {
     Activate(String),
     Rollback(String),
     Explain,
+    Config,
     Drain,
 }
 
@@ -42,6 +43,7 @@ impl Resource {
             ["v1", "plugins", plugin, "activate"] => Self::Activate(name(plugin)?),
             ["v1", "plugins", plugin, "rollback"] => Self::Rollback(name(plugin)?),
             ["v1", "explain"] => Self::Explain,
+            ["v1", "config"] => Self::Config,
             ["v1", "drain"] => Self::Drain,
             _ => return None,
         })
@@ -63,6 +65,7 @@ impl Resource {
     pub(super) fn methods(&self) -> &'static str {
         match self {
             Self::Plugin(_) => "GET, HEAD, PUT, DELETE",
+            Self::Config => "GET, HEAD, PUT",
             Self::Endpoints(_) => "PUT",
             Self::Endpoint(..) => "PATCH",
             Self::Activate(_) | Self::Rollback(_) | Self::Explain | Self::Drain => "POST",

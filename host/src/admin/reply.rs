@@ -156,6 +156,14 @@ impl From<ControlError> for ApiError {
             ControlError::Store(error) => Self::new(store_status(&error), text),
             ControlError::NotFound(_) => Self::not_found(text),
             ControlError::Conflict(_) => Self::new(StatusCode::CONFLICT, text),
+            ControlError::Invalid(diagnostics) => {
+                let errors: Vec<Value> =
+                    diagnostics.iter().map(|error| serde_json::to_value(error).unwrap_or_default()).collect();
+                let count = diagnostics.count();
+                let error = format!("the configuration has {count} errors, so that nothing was changed");
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, error).with("errors", errors).with("count", count)
+            }
+            ControlError::Write { .. } => Self::internal(text),
         }
     }
 }

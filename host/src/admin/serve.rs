@@ -21,7 +21,7 @@ use witgate_policy::Instances;
 use super::{
     access,
     body::Sent,
-    clusters, drain, endpoints, explain, listeners, metrics,
+    clusters, config, drain, endpoints, explain, listeners, metrics,
     paths::Resource,
     plugins, probes, query,
     reply::{ApiError, Reply},
@@ -235,6 +235,8 @@ async fn answer(resource: Resource, call: Call) -> Result<Reply, ApiError> {
         Resource::Activate(name) => plugins::activate(call, name).await,
         Resource::Rollback(name) => plugins::rollback(call, name).await,
         Resource::Explain => explain::explain(call).await,
+        Resource::Config if call.head.method == Method::PUT => config::replace(call).await,
+        Resource::Config => Ok(config::show(&call.desk.control)),
         Resource::Drain => Ok(drain::begin(&call)),
     }
 }

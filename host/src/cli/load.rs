@@ -8,15 +8,25 @@ use super::{
     Failed, Outcome,
     show::{Paint, warn_line},
 };
-use crate::files;
+use crate::{control::Source, files};
 
 /// What commands read where nothing else is said.
 pub(super) const DEFAULT: &str = "witgate.toml";
 
+/// The same with where it came from, so that it can be read again.
+pub(super) fn with_source(path: &Path) -> Outcome<(Parsed, Source)> {
+    let text = read(path)?;
+    let source = Source { text, file: Some(path.to_owned()), base: base(path) };
+    Ok((checked(&source)?, source))
+}
+
 /// Reads and checks a file. Errors are on stderr when this fails; warnings are the caller's to show.
 pub(super) fn config(path: &Path) -> Outcome<Parsed> {
-    let text = read(path)?;
-    config::parse(&text, &path.display().to_string(), &base(path)).map_err(|diagnostics| {
+    with_source(path).map(|(parsed, _)| parsed)
+}
+
+fn checked(source: &Source) -> Outcome<Parsed> {
+    config::parse(&source.text, &source.name(), &source.base).map_err(|diagnostics| {
         show(&diagnostics);
         Failed::said()
     })
@@ -24,10 +34,15 @@ pub(super) fn config(path: &Path) -> Outcome<Parsed> {
 
 /// The same of the file that is read where none is named.
 pub(super) fn default_config() -> Outcome<Parsed> {
+    default_with_source().map(|(parsed, _)| parsed)
+}
+
+/// The same with where it came from.
+pub(super) fn default_with_source() -> Outcome<(Parsed, Source)> {
     let path = Path::new(DEFAULT);
     match files::open(path) {
         Err(error) if error.is_absent() => Err(Failed::new(format!("{error}; name it with -c FILE"))),
-        _ => config(path),
+        _ => with_source(path),
     }
 }
 

@@ -29,9 +29,9 @@ pub(super) struct Arguments {
 /// Serves until a drain has ended, whoever began it.
 pub(super) fn command(arguments: Arguments) -> Outcome {
     logging::start(arguments.log, "info")?;
-    let parsed = match arguments.config.or(arguments.file) {
-        Some(file) => load::config(&file)?,
-        None => load::default_config()?,
+    let (parsed, source) = match arguments.config.or(arguments.file) {
+        Some(file) => load::with_source(&file)?,
+        None => load::default_with_source()?,
     };
     for warning in &parsed.warnings {
         let (file, line, key) = (&warning.file, warning.line, &warning.key);
@@ -47,7 +47,7 @@ pub(super) fn command(arguments: Arguments) -> Outcome {
              end; raise `ulimit -n` (LimitNOFILE of a systemd unit) or lower limits.connections"
         );
     }
-    let proxy = signals::start(parsed.config)?;
+    let proxy = signals::start(parsed.config, source)?;
     // What was said of the start is in the log before anybody is told that it has ended.
     logging::finish();
     // Whoever reads these lines may be gone, or busy: that is no reason not to serve, nor to stay.

@@ -1,4 +1,5 @@
-//! Signals of a serving process: the first SIGTERM or SIGINT drains, the second one ends it at once.
+//! Signals of a serving process: the first SIGTERM or SIGINT drains, the second one ends it at once; SIGHUP has the
+//! configuration read again.
 
 use std::{
     io, process,
@@ -17,19 +18,27 @@ use super::{Failed, Outcome, logging, show::warn_line};
 use crate::{
     Proxy,
     admin::SocketFile,
+    control::{Control, Source},
     drain::{Drain, Phase},
 };
 
-/// The admin API's socket, once there is one: a process that ends at once takes it with it.
-type Left = OnceLock<Weak<SocketFile>>;
+/// What signals mean something to, once it has started.
+#[derive(Default)]
+struct Left {
+    /// The admin API's socket: a process that ends at once takes it with it.
+    socket: OnceLock<Weak<SocketFile>>,
+    control: OnceLock<Weak<Control>>,
+}
 
 /// Starts a proxy that obeys signals from the first moment on: one that comes before it serves drains it then, so that
 /// no connection that the kernel has taken is lost.
-pub(super) fn start(config: Config) -> Outcome<Proxy> {
+pub(super) fn start(config: Config, source: Source) -> Outcome<Proxy> {
     let (drain, left) = (Drain::default(), Arc::<Left>::default());
     watch(drain.clone(), Arc::clone(&left)).map_err(|error| Failed::new(format!("cannot watch signals: {error}")))?;
-    let proxy = Proxy::start_with(config, drain).map_err(Failed::new)?;
-    let _ = left.set(proxy.socket_file()); // Nobody else sets it.
+    let proxy = Proxy::start_with(config, source, drain).map_err(Failed::new)?;
+    // Nobody else sets them.
+    let _ = left.socket.set(proxy.socket_file());
+    let _ = left.control.set(Arc::downgrade(proxy.control()));
     Ok(proxy)
 }
 
@@ -54,13 +63,19 @@ async fn follow(drain: &Drain, left: &Left, mut terminate: Signal, mut interrupt
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
             _ = hang_up.recv() => {
-                tracing::warn!("SIGHUP: reload is not supported yet; the configuration stays as it is");
+                match left.control.get().and_then(Weak::upgrade) {
+                    Some(control) => {
+                        tracing::info!("SIGHUP: the configuration is read again");
+                        control.reload_wanted.notify_one();
+                    }
+                    None => tracing::warn!("SIGHUP: not yet, the proxy is starting"),
+                }
                 continue;
             }
         };
         if asked {
             warn_line(format_args!("witgate: a second {name}: ending at once, requests in flight are cut"));
-            if let Some(file) = left.get().and_then(Weak::upgrade) {
+            if let Some(file) = left.socket.get().and_then(Weak::upgrade) {
                 file.remove();
             }
             logging::finish();

@@ -9,13 +9,14 @@ use super::{ControlError, ONLY_CHECKED};
 use crate::{files, telemetry::Telemetry};
 
 /// Brings up one plugin at the start: a file that changed since it was last read becomes a new version and is
-/// activated; otherwise what was active stays active.
+/// activated; otherwise what was active stays active. Where that is `live` already, as it is configured, it stays too.
 pub(super) fn boot(
     engine: &Arc<Engine>,
     store: &Store,
     settings: &config::Plugin,
     most: files::Limit,
     telemetry: &Telemetry,
+    live: Option<&Arc<Plugin>>,
 ) -> Result<Option<Arc<Plugin>>, ControlError> {
     let name = settings.name.as_str();
     if let Some(path) = &settings.path
@@ -28,6 +29,9 @@ pub(super) fn boot(
         tracing::error!(plugin = name, %error, "the plugin's file cannot be used; the active version stays");
     }
     let Some(version) = store.plugin(name).and_then(|stored| stored.active.version) else { return Ok(None) };
+    if let Some(live) = live.filter(|live| live.version() == version) {
+        return Ok(Some(Arc::clone(live)));
+    }
     let bytes = store.bytes(name, version)?;
     let code = engine.load(&bytes, &|_| {})?;
     Ok(Some(admit(engine, settings, version, code, telemetry, &|_| {})?))

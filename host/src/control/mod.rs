@@ -1,19 +1,22 @@
-//! What an operator may change while traffic flows: plugin versions and endpoints. Every change is checked first, made
+//! What an operator may change while traffic flows: plugin versions, endpoints, the configuration. Every change is checked first, made
 //! durable second, and published last, in one step; a change that fails leaves what was there.
 
 mod bring_up;
 mod endpoints;
+mod reload;
 mod uses;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     net::SocketAddr,
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
-use tokio::sync::watch;
-use witgate_core::config::{self, Config};
+use tokio::sync::{Notify, watch};
+use witgate_core::config::{self, Config, Diagnostics};
 use witgate_policy::{Code, Engine, Plugin, Refused, Stage, Store, StoreError, Stored};
 
 use crate::{
@@ -26,6 +29,7 @@ use crate::{
 use bring_up::boot;
 pub use bring_up::try_file;
 pub use endpoints::EndpointChange;
+pub use reload::{Reloaded, Reloads, Source};
 use uses::{tell_unanswered, unanswered, users_of};
 
 /// Where the control plane is handed to who answers for it, once it has started.
@@ -46,6 +50,14 @@ pub struct Control {
     pub drain: Drain,
     /// Every listener's name and the address it was given.
     pub listeners: Vec<(String, SocketAddr)>,
+    /// Where the configuration came from.
+    pub source: Source,
+    /// How often another one was wanted.
+    pub reloads: Reloads,
+    /// Wakes who reads the file again.
+    pub reload_wanted: Notify,
+    /// Of the live configuration.
+    text: Mutex<Arc<str>>,
     engine: Arc<Engine>,
     store: Store,
     /// Serialises what is made durable and then published, so that disk and memory agree on who was last.
@@ -92,6 +104,17 @@ pub enum ControlError {
     /// It is in use, or there is nothing to go back to.
     #[error("{0}")]
     Conflict(String),
+    /// A configuration that is wrong.
+    #[error("{0}")]
+    Invalid(Diagnostics),
+    /// The configuration's file cannot be written.
+    #[error("{} cannot be written, so that nothing was changed: {source}", file.display())]
+    Write {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
 }
 
 /// Versions of one plugin.
@@ -108,8 +131,10 @@ pub struct Versions {
 impl Control {
     /// Takes up the work with a store that was just opened. Plugins that cannot be used are reported and left out: one
     /// bad plugin never keeps the rest from serving.
+    #[expect(clippy::too_many_arguments, reason = "all that a start has made ready, handed over once")]
     pub fn start(
         config: Arc<Config>,
+        source: Source,
         engine: Arc<Engine>,
         store: Store,
         workers: usize,
@@ -122,7 +147,7 @@ impl Control {
         let most = largest_upload(&config);
         for name in plugin_names(&config, &store) {
             let settings = settings_of(&config, &name);
-            let slot = match boot(&engine, &store, &settings, most, &telemetry) {
+            let slot = match boot(&engine, &store, &settings, most, &telemetry, None) {
                 Ok(live) => {
                     tell_unanswered(&config, live.as_deref(), &settings);
                     Slot { live, broken: None, settings }
@@ -142,6 +167,10 @@ impl Control {
             telemetry,
             drain,
             listeners,
+            text: Mutex::new(Arc::from(source.text.as_str())),
+            source,
+            reloads: Reloads::default(),
+            reload_wanted: Notify::new(),
             engine,
             store,
             changing: Mutex::new(()),

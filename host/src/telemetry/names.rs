@@ -39,6 +39,9 @@ metrics! {
     LOG_LINES_DROPPED: Counter "witgate_log_lines_dropped_total",
         "Lines of the log that were lost: stderr could not be written, or whoever reads it was too slow";
 
+    CONFIG_RELOADS: Counter "witgate_config_reloads_total",
+        "Other configurations that were wanted since the start. {outcome: applied, or refused}";
+
     REQUESTS: Counter "witgate_requests_total",
         "Requests that ended. {route: empty where none matched; code_class: 1xx to 5xx, or aborted by the client}";
     REQUEST_DURATION: Histogram "witgate_request_duration_seconds",

@@ -194,12 +194,17 @@ fn sigterm_during_a_start_drains_what_was_started() {
 }
 
 #[test]
-fn sighup_changes_nothing_yet() {
+fn sighup_has_the_configuration_read_again() {
     let origin = Origin::named("origin");
     let room = Room::proxying(&origin, "");
     let serving = room.start();
     serving.signal(Signal::HUP);
-    wait_for("a word about it", || room.log().contains("SIGHUP").then_some(()));
+    // Also where the file says what it said: what it names may have changed.
+    wait_for("another configuration", || room.log().contains("another configuration is live").then_some(()));
+    assert_eq!(serving.status(), 200);
+    std::fs::write(room.config(), "nonsense").unwrap();
+    serving.signal(Signal::HUP);
+    wait_for("a refusal", || room.log().contains("the live one stays").then_some(()));
     assert_eq!(serving.status(), 200);
     serving.end();
 }

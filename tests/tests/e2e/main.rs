@@ -10,6 +10,7 @@ mod limits;
 mod plugins;
 mod proxying;
 mod reference;
+mod reload;
 mod retries;
 mod rewrites;
 mod routing;

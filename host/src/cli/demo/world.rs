@@ -26,7 +26,7 @@ use super::{
     Outcome,
     origins::Origins,
 };
-use crate::{Phase, Proxy, admin::AdminAddress};
+use crate::{Phase, Proxy, Source, admin::AdminAddress};
 
 /// Slots of the configuration and the modules that are uploaded to them, the one that is live at first before others.
 const UPLOADS: [(&str, &str); 6] = [
@@ -66,7 +66,7 @@ impl World {
             Failed::said()
         })?;
         let token = parsed.config.admin.token_file.clone();
-        let proxy = signals::start(parsed.config)?;
+        let proxy = signals::start(parsed.config, Source::default())?;
         let web = proxy.listener("web").ok_or_else(|| Failed::new("the proxy has no listener named web"))?;
         let admin = client(&proxy)?;
         let world = Self { proxy, web, admin, config: file, token, _origins: origins, _dir: dir };

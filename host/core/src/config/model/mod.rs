@@ -288,7 +288,7 @@ pub struct RoutePlugins {
 }
 
 /// `[[plugin]]`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plugin {
     /// Unique.
     pub name: String,

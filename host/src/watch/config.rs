@@ -1,0 +1,66 @@
+//! Follows the configuration's file: what is written there, and settled, becomes live, and so it does when somebody asks.
+//! Never says anything about a file that has not changed.
+
+use std::{
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::{
+    control::{Control, ControlError, Reloaded},
+    drain::Phase,
+};
+
+/// How often the file is looked at. Its name is looked up each time, so that links and file systems of every kind will do.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What tells one state of a file from another; none where there is none.
+type Stamp = Option<(u64, u64, u64, i64, i64)>;
+
+fn stamp(file: &Path) -> Stamp {
+    let of = std::fs::metadata(file).ok()?;
+    Some((of.dev(), of.ino(), of.size(), of.mtime(), of.mtime_nsec()))
+}
+
+/// Runs until the proxy stops.
+pub async fn run(control: Arc<Control>) {
+    let Some(file) = control.source.file.clone() else { return };
+    let mut phase = control.drain.watch();
+    // What was read at the start may have been written over since: the first look compares the text.
+    let (mut taken, mut seen) = (None, None);
+    loop {
+        let asked = tokio::select! {
+            () = control.reload_wanted.notified() => true,
+            () = tokio::time::sleep(LOOK) => false,
+            _ = phase.wait_for(|p| *p >= Phase::Stop) => return,
+        };
+        let now = stamp(&file);
+        // Whoever writes it may not be done: it is taken once it has not changed for a while.
+        let settled = std::mem::replace(&mut seen, Some(now)) == Some(now);
+        if asked || (settled && taken != Some(now)) {
+            taken = Some(now);
+            reload(&control, &file, asked).await;
+        }
+    }
+}
+
+async fn reload(control: &Arc<Control>, file: &PathBuf, asked: bool) {
+    let by = Arc::clone(control);
+    match tokio::task::spawn_blocking(move || by.reload_file(asked)).await {
+        Ok(Ok(Some(Reloaded { warnings, .. }))) => {
+            for warning in &warnings {
+                let (file, line, key) = (&warning.file, warning.line, &warning.key);
+                tracing::warn!(file, line, key, "{}", warning.message);
+            }
+        }
+        Ok(Ok(None)) => {}
+        Ok(Err(ControlError::Invalid(diagnostics))) => {
+            let errors = diagnostics.count();
+            tracing::error!(file = %file.display(), errors, "the configuration is refused, the live one stays\n{diagnostics}");
+        }
+        Ok(Err(error)) => tracing::error!(%error, "the configuration is refused, the live one stays"),
+        Err(error) => tracing::error!(%error, "a reload broke off"),
+    }
+}
