@@ -13,7 +13,7 @@ use tokio::{
     runtime::{Builder, LocalOptions, LocalRuntime},
 };
 use witgate::{
-    Control,
+    Control, Source,
     internals::{Conn, Connection, Drain, Stream, Worker, serve},
 };
 use witgate_core::config;
@@ -151,5 +151,5 @@ fn control(text: &str) -> Arc<Control> {
     let options = EngineOptions { memory_ceiling: 16 << 20, max_instances: 16, cache: Some(cache) };
     let engine = Engine::new(options).expect("an engine");
     let store = Store::open(&state.path().join("state")).expect("a store");
-    Control::start(Arc::new(config), engine, store, 1, [7; 32], Vec::new(), Drain::default())
+    Control::start(Arc::new(config), Source::default(), engine, store, 1, [7; 32], Vec::new(), Drain::default())
 }

@@ -33,11 +33,6 @@ fn checked(source: &Source) -> Outcome<Parsed> {
 }
 
 /// The same of the file that is read where none is named.
-pub(super) fn default_config() -> Outcome<Parsed> {
-    default_with_source().map(|(parsed, _)| parsed)
-}
-
-/// The same with where it came from.
 pub(super) fn default_with_source() -> Outcome<(Parsed, Source)> {
     let path = Path::new(DEFAULT);
     match files::open(path) {

@@ -12,7 +12,7 @@ use witgate_policy::{Engine, EngineOptions, Store};
 
 use super::http;
 use crate::{
-    Control,
+    Control, Source,
     drain::Drain,
     worker::{
         Worker,
@@ -45,7 +45,16 @@ impl Served {
         let config = config::parse(CONFIG, "witgate.toml", Path::new(".")).unwrap().config;
         let engine = Engine::new(EngineOptions { memory_ceiling: 16 << 20, max_instances: 2, cache: None }).unwrap();
         let store = Store::open(&dir.path().join("state")).unwrap();
-        let control = Control::start(Arc::new(config), engine, store, 1, [7; 32], Vec::new(), Drain::default());
+        let control = Control::start(
+            Arc::new(config),
+            Source::default(),
+            engine,
+            store,
+            1,
+            [7; 32],
+            Vec::new(),
+            Drain::default(),
+        );
         let live = Arc::clone(&control.live);
         let worker = Worker::new(0, live, Arc::clone(&control.telemetry), control.drain.clone(), 1);
         let conn = Conn::new(0, "192.0.2.1:1".parse().unwrap(), false, 64 << 10);

@@ -1,12 +1,7 @@
 //! Follows the configuration's file: what is written there, and settled, becomes live, and so it does when somebody asks.
 //! Never says anything about a file that has not changed.
 
-use std::{
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{os::unix::fs::MetadataExt as _, path::Path, sync::Arc, time::Duration};
 
 use crate::{
     control::{Control, ControlError, Reloaded},
@@ -38,7 +33,7 @@ pub async fn run(control: Arc<Control>) {
         };
         let now = stamp(&file);
         // Whoever writes it may not be done: it is taken once it has not changed for a while.
-        let settled = std::mem::replace(&mut seen, Some(now)) == Some(now);
+        let settled = seen.replace(now) == Some(now);
         if asked || (settled && taken != Some(now)) {
             taken = Some(now);
             reload(&control, &file, asked).await;
@@ -46,7 +41,7 @@ pub async fn run(control: Arc<Control>) {
     }
 }
 
-async fn reload(control: &Arc<Control>, file: &PathBuf, asked: bool) {
+async fn reload(control: &Arc<Control>, file: &Path, asked: bool) {
     let by = Arc::clone(control);
     match tokio::task::spawn_blocking(move || by.reload_file(asked)).await {
         Ok(Ok(Some(Reloaded { warnings, .. }))) => {
