@@ -2,6 +2,7 @@
 //! byte, and waiting for conditions instead of for time.
 
 pub mod client;
+pub mod grpc;
 pub mod h2;
 pub mod origin;
 pub mod proxy;

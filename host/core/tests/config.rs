@@ -572,12 +572,13 @@ error: `protocol` is not supported by this version of Witgate
         for (keys, expected) in [
             (
                 "health={}",
-                "4:8 cluster[0].health: nothing is asked of the endpoints | exactly one of `http` = { path = \"/healthz\" } and `tcp` = {} | -",
+                "4:8 cluster[0].health: nothing is asked of the endpoints | exactly one of `http` = { path = \"/healthz\" }, `tcp` = {} and `grpc` = {} | -",
             ),
             ("health={http={},tcp={}}", "4:8 cluster[0].health: `http` stands beside `tcp` |…"),
+            ("health={grpc={},tcp={}}", "4:8 cluster[0].health: `tcp` stands beside `grpc` |…"),
             (
-                "health={grpc={},tcp={}}",
-                "4:9 cluster[0].health.grpc: `grpc` is not supported by this version of Witgate |…",
+                "health={grpc={authority='a b'}}",
+                "4:25 cluster[0].health.grpc.authority: bad `authority`: \"a b\" is not a host |…",
             ),
             (
                 "health={http={path='x'}}",

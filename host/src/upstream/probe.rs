@@ -1,5 +1,7 @@
 //! One health check of one endpoint, over a connection of its own. Says whether it is well; decides nothing.
 
+mod grpc;
+
 use std::{io, ops::RangeInclusive, time::Duration};
 
 use bytes::Bytes;
@@ -16,6 +18,9 @@ use witgate_core::config::{Health, HttpProbe, Probe};
 /// Bytes that are looked through for what is expected.
 const LOOK_THROUGH: usize = 64 << 10;
 
+/// What checks say that they are.
+const AGENT: &str = concat!("witgate-health/", env!("CARGO_PKG_VERSION"));
+
 /// What is wrong with an endpoint.
 #[derive(Debug, thiserror::Error)]
 pub enum Complaint {
@@ -25,6 +30,9 @@ pub enum Complaint {
     /// It does not speak HTTP.
     #[error("{0}")]
     Http(#[from] hyper::Error),
+    /// It does not speak HTTP/2.
+    #[error("{0}")]
+    Http2(#[from] h2::Error),
     /// What was configured makes no request.
     #[error("{0}")]
     Request(#[from] http::Error),
@@ -34,6 +42,15 @@ pub enum Complaint {
     /// What it says lacks the text.
     #[error("no {0:?} in its answer")]
     Missing(String),
+    /// A call of its health service failed: code, word, and what it says of it.
+    #[error("grpc-status {0}")]
+    Grpc(String),
+    /// Its health service says that it does not serve.
+    #[error("status {0}")]
+    Serving(&'static str),
+    /// Its health service answers what is none.
+    #[error("its answer makes no sense: {0}")]
+    Malformed(&'static str),
     /// It took too long.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
@@ -57,6 +74,7 @@ pub async fn probe(address: &str, health: &Health) -> Result<(), Complaint> {
         match &health.probe {
             Probe::Http(probe) => http(stream, address, probe).await,
             Probe::Tcp { send, expect } => tcp(stream, send.as_deref(), expect.as_deref()).await,
+            Probe::Grpc(probe) => grpc::check(stream, address, probe, health.timeout).await,
         }
     };
     tokio::time::timeout(health.timeout, checked).await.map_err(|_| Complaint::Timeout(health.timeout))?
@@ -67,7 +85,7 @@ async fn http(stream: TcpStream, address: &str, probe: &HttpProbe) -> Result<(),
         .method(&probe.method)
         .uri(&probe.path)
         .header(header::HOST, probe.host.as_deref().unwrap_or(address))
-        .header(header::USER_AGENT, concat!("witgate-health/", env!("CARGO_PKG_VERSION")))
+        .header(header::USER_AGENT, AGENT)
         .header(header::ACCEPT, "*/*")
         .header(header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())?;

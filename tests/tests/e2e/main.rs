@@ -5,6 +5,7 @@ mod examples;
 #[path = "../../fixtures/mod.rs"]
 mod fixtures;
 mod framing;
+mod grpc_health;
 mod health;
 mod limits;
 mod plugins;

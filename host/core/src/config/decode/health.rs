@@ -6,7 +6,7 @@ use http::Method;
 
 use super::{
     super::{
-        model::{FailurePercentage, Health, HttpProbe, Outlier, Probe, SlowStart, SuccessRate},
+        model::{FailurePercentage, GrpcProbe, Health, HttpProbe, Outlier, Probe, SlowStart, SuccessRate},
         reader::{Table, Value},
         sink::Finding,
         value::{self, Bad, quoted},
@@ -14,7 +14,7 @@ use super::{
     MAX_LIST, PERCENT, SOME_TIME, duration, time, whole,
 };
 
-const PROBE: &str = "exactly one of `http` = { path = \"/healthz\" } and `tcp` = {}";
+const PROBE: &str = "exactly one of `http` = { path = \"/healthz\" }, `tcp` = {} and `grpc` = {}";
 /// Results in a row, of health checks and of responses.
 const STREAK: RangeInclusive<u32> = 1..=1_000;
 const STREAK_OR_OFF: RangeInclusive<u32> = 0..=100_000;
@@ -22,17 +22,7 @@ const STREAK_OR_OFF: RangeInclusive<u32> = 0..=100_000;
 const MAX_TEXT: usize = 4 << 10;
 
 pub(super) fn health(table: Table<'_>) -> Option<Health> {
-    table.later(&["grpc"]);
-    let (http, tcp) = (table.take("http"), table.take("tcp"));
-    if http.is_some() == tcp.is_some() {
-        let message = if http.is_some() { "`http` stands beside `tcp`" } else { "nothing is asked of the endpoints" };
-        table.sink.report(Finding::absence(&table.spot, message).expected(PROBE));
-    }
-    let probe = match (http, tcp) {
-        (Some(value), _) => value.table("{ path = \"/healthz\", expect = [\"200-299\"] }").map(http_probe),
-        (None, Some(value)) => value.table("{ send = \"…\", expect = \"…\" }").map(tcp_probe),
-        (None, None) => None,
-    };
+    let probe = probe(&table);
     let time = |key, default| time(&table, key, default);
     let interval = time("interval", Duration::from_secs(2));
     let timeout = time("timeout", Duration::from_secs(1));
@@ -41,6 +31,25 @@ pub(super) fn health(table: Table<'_>) -> Option<Health> {
     let jitter_percent = whole(&table, "jitter_percent", PERCENT, 10);
     table.finish();
     Some(Health { probe: probe?, interval, timeout, rise, fall, fast_interval, down_interval, jitter_percent })
+}
+
+fn probe(table: &Table<'_>) -> Option<Probe> {
+    let kinds = ["http", "tcp", "grpc"].map(|kind| (kind, table.take(kind)));
+    let given: Vec<_> = kinds.iter().filter_map(|(kind, value)| Some((*kind, value.as_ref()?))).collect();
+    let message = match given[..] {
+        [] => Some("nothing is asked of the endpoints".to_owned()),
+        [_] => None,
+        [(first, _), (second, _), ..] => Some(format!("`{first}` stands beside `{second}`")),
+    };
+    if let Some(message) = message {
+        table.sink.report(Finding::absence(&table.spot, message).expected(PROBE));
+    }
+    let (kind, value) = given.first()?;
+    match *kind {
+        "http" => value.table("{ path = \"/healthz\", expect = [\"200-299\"] }").map(http_probe),
+        "tcp" => value.table("{ send = \"…\", expect = \"…\" }").map(tcp_probe),
+        _ => value.table("{ service = \"…\" }").map(grpc_probe),
+    }
 }
 
 fn http_probe(table: Table<'_>) -> Probe {
@@ -59,6 +68,13 @@ fn tcp_probe(table: Table<'_>) -> Probe {
     let (send, expect) = (text("send"), text("expect"));
     table.finish();
     Probe::Tcp { send, expect }
+}
+
+fn grpc_probe(table: Table<'_>) -> Probe {
+    let service = table.take("service").and_then(|value| value.parse("a service's name, or \"\"", service));
+    let authority = table.take("authority").and_then(|value| value.parse("a host, such as \"api.internal\"", value::host));
+    table.finish();
+    Probe::Grpc(GrpcProbe { service: service.unwrap_or_default(), authority })
 }
 
 pub(super) fn outlier(table: Table<'_>) -> Outlier {
@@ -123,6 +139,14 @@ fn target(text: &str) -> Result<String, Bad> {
         Some(c) => Err(Bad::new(format!("{} has {c:?} in it, which no query has", quoted(text)))),
         None if text.is_ascii() => Ok(text.to_owned()),
         None => Err(Bad::new(format!("{} is not ASCII", quoted(text))).help("percent-encode it")),
+    }
+}
+
+/// What a server calls one of its services: any text.
+fn service(text: &str) -> Result<String, Bad> {
+    match text.len() {
+        0..=MAX_TEXT => Ok(text.to_owned()),
+        len => Err(Bad::new(format!("it is {len} bytes long"))),
     }
 }
 

@@ -92,6 +92,8 @@ pub enum Probe {
         /// Must be in what comes back; none is content with the connection.
         expect: Option<String>,
     },
+    /// `grpc`: the standard health service, over cleartext HTTP/2.
+    Grpc(GrpcProbe),
 }
 
 /// `http` of a health check.
@@ -107,6 +109,16 @@ pub struct HttpProbe {
     pub expect: Vec<RangeInclusive<u16>>,
     /// Must be in the first 64 KiB of the body.
     pub expect_body: Option<String>,
+}
+
+/// `grpc` of a health check: `grpc.health.v1.Health/Check`
+/// ([protocol](https://github.com/grpc/grpc/blob/master/doc/health-checking.md)).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GrpcProbe {
+    /// Whose health is asked for; empty is that of the whole server, and the default.
+    pub service: String,
+    /// Value of `:authority`; default the endpoint's address.
+    pub authority: Option<String>,
 }
 
 /// `outlier`: passive health. What is 0 or none is off.
