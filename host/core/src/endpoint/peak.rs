@@ -3,7 +3,10 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use super::{Average, Counts, Outcome, keep};
+use super::{
+    Counts, Outcome,
+    average::{Average, keep},
+};
 
 /// What a request at an endpoint that nothing was measured of is taken to cost while it is under way, in milliseconds: so
 /// much that one at a time finds out, and not so much that it would never be asked again.

@@ -72,7 +72,8 @@ fn tcp_probe(table: Table<'_>) -> Probe {
 
 fn grpc_probe(table: Table<'_>) -> Probe {
     let service = table.take("service").and_then(|value| value.parse("a service's name, or \"\"", service));
-    let authority = table.take("authority").and_then(|value| value.parse("a host, such as \"api.internal\"", value::host));
+    let authority =
+        table.take("authority").and_then(|value| value.parse("a host, such as \"api.internal\"", value::host));
     table.finish();
     Probe::Grpc(GrpcProbe { service: service.unwrap_or_default(), authority })
 }
