@@ -2,7 +2,9 @@
 //! identity; copies none of them.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    borrow::Cow,
+    collections::{BTreeMap, HashMap, HashSet},
+    net::SocketAddr,
     sync::Arc,
     time::Instant,
 };
@@ -26,6 +28,7 @@ use crate::{
         Action, Affinity, Cluster, Extras, Generation, PluginRef, Reply, RoutePlan, Routes, Scorer, Slot, Split,
     },
     telemetry::RouteMetrics,
+    upstream::dns::{self, Names},
 };
 
 /// What assembling needs beside the configuration.
@@ -34,6 +37,8 @@ pub struct Parts<'a> {
     pub present: Option<&'a Generation>,
     /// The plugins that shall be live.
     pub plugins: Arc<BTreeMap<String, Slot>>,
+    /// What the names of endpoints stand for; those of which nothing is known have no endpoints yet.
+    pub names: Arc<Names>,
     /// How many workers there are.
     pub workers: usize,
     /// Authenticates sticky cookies.
@@ -121,17 +126,20 @@ pub fn with_endpoints(
 fn cluster(config: &config::Cluster, parts: &Parts<'_>, before: Option<&Arc<Cluster>>) -> Cluster {
     let known: HashMap<&str, &Arc<Endpoint>> =
         before.iter().flat_map(|b| b.endpoints.iter()).map(|e| (e.address(), e)).collect();
+    let mut seen = HashSet::new();
     let endpoints: Arc<[Arc<Endpoint>]> = config
         .endpoints
         .iter()
-        .map(|wanted| match known.get(wanted.address.as_str()) {
-            Some(endpoint) => {
+        .flat_map(|wanted| addresses(wanted, &parts.names).map(move |address| (address, wanted)))
+        .filter(|(address, _)| seen.insert(address.to_string()))
+        .map(|(address, wanted)| match known.get(&*address) {
+            Some(endpoint) if endpoint.authority() == wanted.address => {
                 endpoint.configure(wanted);
                 unjudge(endpoint, config, parts.now);
                 Arc::clone(endpoint)
             }
             _ => {
-                let endpoint = Endpoint::new(wanted, parts.now);
+                let endpoint = Endpoint::at(address.into_owned(), wanted, parts.now);
                 if before.is_some() {
                     endpoint.join(parts.now, config.health.is_some());
                 }
@@ -183,6 +191,17 @@ fn cluster(config: &config::Cluster, parts: &Parts<'_>, before: Option<&Arc<Clus
     }
     let native = Arc::new(Picker::new(Arc::clone(&endpoints), algorithm, rules, parts.now));
     Cluster { config, endpoints, cursor, retries, load, native, scorer }
+}
+
+/// Where an endpoint is: at its address, or at those that its name stands for.
+fn addresses<'a>(wanted: &'a config::Endpoint, names: &'a Names) -> impl Iterator<Item = Cow<'a, str>> {
+    let named = dns::name_of(&wanted.address);
+    let literal = named.is_none().then(|| Cow::Borrowed(wanted.address.as_str()));
+    let found = named.into_iter().flat_map(|(name, port)| {
+        let addresses = names.get(name).map_or(&[][..], Vec::as_slice);
+        addresses.iter().map(move |ip| Cow::Owned(SocketAddr::new(*ip, port).to_string()))
+    });
+    literal.into_iter().chain(found)
 }
 
 fn same(a: &[Arc<Endpoint>], b: &[Arc<Endpoint>]) -> bool {

@@ -274,6 +274,7 @@ fn start_control(admin: Admin, token: String, drain: Drain, started: Started) ->
                     tokio::task::spawn_local(watch::health::run(Arc::clone(&control)));
                     tokio::task::spawn_local(watch::endpoints::run(Arc::clone(&control)));
                     tokio::task::spawn_local(watch::config::run(Arc::clone(&control)));
+                    tokio::task::spawn_local(watch::dns::run(Arc::clone(&control)));
                     watch::scores::run(control).await;
                 }
             });

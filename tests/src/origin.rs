@@ -61,7 +61,18 @@ impl Origin {
     /// # Panics
     /// When no port is free.
     pub fn scripted(script: impl Fn(&Seen, &mut TcpStream) -> bool + Send + Sync + 'static) -> Self {
-        Self::serving(move |stream, shared| serve(stream, shared, &script))
+        Self::serving("127.0.0.1:0", move |stream, shared| serve(stream, shared, &script))
+    }
+
+    /// Answers every request with its own name, at another of this machine's addresses and the same port as `other`.
+    ///
+    /// # Panics
+    /// When that is not free.
+    pub fn beside(other: &Self, name: &str) -> Self {
+        let (name, at) = (name.to_owned(), format!("127.0.0.2:{}", other.address.port()));
+        let script =
+            move |_: &Seen, stream: &mut TcpStream| respond(stream, 200, &[("x-origin", &name)], name.as_bytes());
+        Self::serving(&at, move |stream, shared| serve(stream, shared, &script))
     }
 
     /// Does with each connection what `script` says; nothing is recorded of what comes over it.
@@ -69,11 +80,11 @@ impl Origin {
     /// # Panics
     /// When no port is free.
     pub fn raw(script: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> Self {
-        Self::serving(move |mut stream, _| script(&mut stream))
+        Self::serving("127.0.0.1:0", move |mut stream, _| script(&mut stream))
     }
 
-    fn serving(serve: impl Fn(TcpStream, &Shared) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    fn serving(at: &str, serve: impl Fn(TcpStream, &Shared) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(at).expect("a free port");
         // More connections may come at once than the standard library lets wait: the kernel resets some of those over it.
         socket2::SockRef::from(&listener).listen(4096).expect("a longer queue");
         let address = listener.local_addr().expect("a bound socket has an address");

@@ -39,6 +39,7 @@ pub enum State {
 #[derive(Debug)]
 pub struct Endpoint {
     address: String,
+    authority: String,
     id: u64,
     zone: ArcSwapOption<String>,
     /// What all times below count from.
@@ -83,9 +84,15 @@ impl ClusterLoad {
 impl Endpoint {
     /// An active endpoint that nothing was observed of, available since `now` and warm.
     pub fn new(config: &config::Endpoint, now: Instant) -> Self {
+        Self::at(config.address.clone(), config, now)
+    }
+
+    /// One at an address that the configured one stands for: of the addresses of a DNS name.
+    pub fn at(address: String, config: &config::Endpoint, now: Instant) -> Self {
         Self {
-            address: config.address.clone(),
-            id: xxh3_64(config.address.as_bytes()),
+            authority: config.address.clone(),
+            id: xxh3_64(address.as_bytes()),
+            address,
             zone: ArcSwapOption::from_pointee(config.zone.clone()),
             born: now,
             weight: AtomicU32::new(config.weight),
@@ -107,9 +114,14 @@ impl Endpoint {
         }
     }
 
-    /// `host:port` as configured.
+    /// `host:port`, where host is an IP address, or a name that the system knows.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// `host:port` as configured, which may be a DNS name: what it is called where it is asked.
+    pub fn authority(&self) -> &str {
+        &self.authority
     }
 
     /// Stable identity: the hash of the address.

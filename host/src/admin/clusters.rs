@@ -24,7 +24,7 @@ pub(super) fn list(control: &Control) -> Reply {
     reply::json(StatusCode::OK, &json!({ "generation": generation.serial, "clusters": clusters }))
 }
 
-/// `{"name", "balance", "scorer", "eligible", "panic", "endpoints": [{"address", "zone", "priority", "state", "health", "complaint",
+/// `{"name", "balance", "scorer", "eligible", "panic", "endpoints": [{"address", "authority", "zone", "priority", "state", "health", "complaint",
 /// "ejected", "ejections", "weight", "effective_weight", "in_flight", "latency_ms", "success_rate", "requests", "failures",
 /// "available_ms"}]}`
 pub(super) fn show(control: &Control, name: &str) -> Result<Reply, ApiError> {
@@ -102,6 +102,7 @@ pub(super) fn endpoint(endpoint: &Endpoint, picker: &Picker, index: usize, now: 
     });
     let shown = json!({
         "address": endpoint.address(),
+        "authority": endpoint.authority(),
         "zone": endpoint.zone().as_deref(),
         "priority": endpoint.priority(),
         "state": state,

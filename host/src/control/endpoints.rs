@@ -8,6 +8,7 @@ use super::{Control, ControlError};
 use crate::{
     assemble,
     generation::{Cluster, Generation},
+    upstream::dns,
 };
 
 /// What is to be different about an endpoint.
@@ -28,6 +29,7 @@ impl Control {
     pub fn replace_endpoints(&self, cluster: &str, endpoints: Vec<config::Endpoint>) -> Result<usize, ControlError> {
         let _turn = self.turn();
         let count = endpoints.len();
+        self.learn(dns::names_in(&endpoints));
         self.publish_endpoints(cluster, |_| Ok(endpoints))?;
         Ok(count)
     }
@@ -43,11 +45,14 @@ impl Control {
         let now = Instant::now();
         self.publish_endpoints(cluster, |present| {
             let mut endpoints = present.config.endpoints.clone();
-            let place = endpoints.iter().position(|e| e.address == address).ok_or_else(|| unknown(present, address))?;
-            if let Some(weight) = weight {
-                endpoints[place].weight = weight;
+            let named = present.endpoints.iter().find(|e| e.address() == address);
+            let endpoint = named.ok_or_else(|| unknown(present, address))?;
+            // A weight is that of the name that the address belongs to.
+            let wanted = endpoints.iter_mut().find(|e| e.address == endpoint.authority());
+            if let (Some(weight), Some(wanted)) = (weight, wanted) {
+                wanted.weight = weight;
             }
-            if let (Some(state), Some(endpoint)) = (state, present.endpoints.get(place)) {
+            if let Some(state) = state {
                 endpoint.set_state(state, now);
             }
             Ok(endpoints)

@@ -3,6 +3,7 @@
 
 mod bring_up;
 mod endpoints;
+mod names;
 mod reload;
 mod uses;
 
@@ -25,6 +26,7 @@ use crate::{
     files,
     generation::{Generation, Live, Slot},
     telemetry::Telemetry,
+    upstream::dns::{self, Names},
 };
 use bring_up::boot;
 pub use bring_up::try_file;
@@ -56,6 +58,8 @@ pub struct Control {
     pub reloads: Reloads,
     /// Wakes who reads the file again.
     pub reload_wanted: Notify,
+    /// What names stand for.
+    names: Mutex<Arc<Names>>,
     /// Of the live configuration.
     text: Mutex<Arc<str>>,
     engine: Arc<Engine>,
@@ -160,13 +164,23 @@ impl Control {
             slots.insert(name, slot);
         }
         let (now, seed) = (Instant::now(), seed());
-        let parts = Parts { present: None, plugins: Arc::new(slots), workers, cookie_secret, now, seed };
+        let names = Arc::new(dns::look_up_all(&config.runtime.resolvers, dns::names_of(&config)));
+        let parts = Parts {
+            present: None,
+            plugins: Arc::new(slots),
+            names: Arc::clone(&names),
+            workers,
+            cookie_secret,
+            now,
+            seed,
+        };
         let live = Live::new(assemble::assemble(config, &parts));
         Arc::new(Self {
             live,
             telemetry,
             drain,
             listeners,
+            names: Mutex::new(names),
             text: Mutex::new(Arc::from(source.text.as_str())),
             source,
             reloads: Reloads::default(),
@@ -358,7 +372,15 @@ impl Control {
     /// What the generation after `present` is assembled of, with these plugins.
     fn parts<'a>(&self, present: &'a Generation, plugins: Arc<BTreeMap<String, Slot>>) -> Parts<'a> {
         let (workers, cookie_secret) = (self.workers, self.cookie_secret);
-        Parts { present: Some(present), plugins, workers, cookie_secret, now: Instant::now(), seed: seed() }
+        Parts {
+            present: Some(present),
+            plugins,
+            names: self.names(),
+            workers,
+            cookie_secret,
+            now: Instant::now(),
+            seed: seed(),
+        }
     }
 
     /// The one way by which a plugin becomes live or goes.

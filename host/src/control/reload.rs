@@ -18,6 +18,7 @@ use super::{Control, ControlError, bring_up, largest_upload, plugin_names, setti
 use crate::{
     assemble, files,
     generation::{Generation, Slot},
+    upstream::dns,
 };
 
 /// Where a configuration came from.
@@ -98,6 +99,7 @@ impl Control {
         let present = self.live.load();
         let config = Arc::new(fitted(config, &present.config)?);
         let (slots, plugins) = self.slots(&config, &present);
+        self.learn(dns::names_of(&config));
         if let Some(file) = self.source.file.as_deref().filter(|_| durable) {
             write(file, text).map_err(|source| ControlError::Write { file: file.to_owned(), source })?;
         }
@@ -152,6 +154,7 @@ fn fitted(mut next: Config, present: &Config) -> Result<Config, ControlError> {
     check(next.admin.listen == present.admin.listen, "admin.listen".into());
     check(next.admin.token_file == present.admin.token_file, "admin.token_file".into());
     check(next.runtime.workers == present.runtime.workers, "runtime.workers".into());
+    check(next.runtime.resolvers == present.runtime.resolvers, "runtime.resolvers".into());
     check(next.runtime.state_dir == present.runtime.state_dir, "runtime.state_dir".into());
     check(next.plugin_bounds.memory_ceiling == present.plugin_bounds.memory_ceiling, "plugins.memory_ceiling".into());
     for listener in &next.listeners {

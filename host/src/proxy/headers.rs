@@ -251,7 +251,7 @@ pub fn to_origin(head: &mut Head, endpoint: Option<&Arc<Endpoint>>) {
         }
     } else if head.version != Version::HTTP_11
         && !head.headers.contains_key(header::HOST)
-        && let Some(host) = endpoint.and_then(|endpoint| HeaderValue::try_from(endpoint.address()).ok())
+        && let Some(host) = endpoint.and_then(|endpoint| HeaderValue::try_from(endpoint.authority()).ok())
     {
         head.headers.insert(header::HOST, host);
     }

@@ -2,6 +2,7 @@
 
 mod body;
 mod connect;
+pub mod dns;
 mod h1;
 pub mod probe;
 mod stream;

@@ -64,27 +64,27 @@ fn show(expected: &[RangeInclusive<u16>]) -> String {
     expected.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-/// Checks an endpoint once, within the time that is configured.
+/// Checks the endpoint at an address once, within the time that is configured; `authority` is what it is called.
 ///
 /// # Errors
 /// What is wrong with it.
-pub async fn probe(address: &str, health: &Health) -> Result<(), Complaint> {
+pub async fn probe(address: &str, authority: &str, health: &Health) -> Result<(), Complaint> {
     let checked = async {
         let stream = TcpStream::connect(address).await?;
         match &health.probe {
-            Probe::Http(probe) => http(stream, address, probe).await,
+            Probe::Http(probe) => http(stream, authority, probe).await,
             Probe::Tcp { send, expect } => tcp(stream, send.as_deref(), expect.as_deref()).await,
-            Probe::Grpc(probe) => grpc::check(stream, address, probe, health.timeout).await,
+            Probe::Grpc(probe) => grpc::check(stream, authority, probe, health.timeout).await,
         }
     };
     tokio::time::timeout(health.timeout, checked).await.map_err(|_| Complaint::Timeout(health.timeout))?
 }
 
-async fn http(stream: TcpStream, address: &str, probe: &HttpProbe) -> Result<(), Complaint> {
+async fn http(stream: TcpStream, authority: &str, probe: &HttpProbe) -> Result<(), Complaint> {
     let request = Request::builder()
         .method(&probe.method)
         .uri(&probe.path)
-        .header(header::HOST, probe.host.as_deref().unwrap_or(address))
+        .header(header::HOST, probe.host.as_deref().unwrap_or(authority))
         .header(header::USER_AGENT, AGENT)
         .header(header::ACCEPT, "*/*")
         .header(header::CONNECTION, "close")

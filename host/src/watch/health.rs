@@ -76,7 +76,7 @@ async fn check(live: Arc<Live>, cluster: String, endpoint: Arc<Endpoint>, rules:
     let mut pause = first_pause(&rules, random());
     loop {
         tokio::time::sleep(pause).await;
-        let result = probe::probe(endpoint.address(), &rules).await;
+        let result = probe::probe(endpoint.address(), endpoint.authority(), &rules).await;
         let (before, now) = (checks.health(), checks.observe(result.is_ok(), &rules));
         let complaint = result.err().map(|error| error.to_string());
         if before != now {

@@ -15,6 +15,8 @@ use super::{
 
 /// Bytes of a path in a Unix socket's address, without the final zero.
 const MAX_UNIX_PATH: usize = 107;
+/// Name servers: as many as the system's own resolver would ask, and a few more.
+const MAX_RESOLVERS: usize = 8;
 
 pub(super) fn admin<'a>(table: Option<Table<'a>>, base_dir: &Path, references: &mut References<'a>) -> Admin {
     let mut admin = Admin::default();
@@ -65,6 +67,11 @@ pub(super) fn runtime(table: Option<Table<'_>>, base_dir: &Path) -> Runtime {
     }
     if let Some(timeout) = table.take("drain_timeout").and_then(|value| duration(&value, ANY_TIME)) {
         runtime.drain_timeout = timeout;
+    }
+    if let Some(value) = table.take("resolvers") {
+        let expected = "addresses of name servers, such as [\"10.0.0.2:53\"]";
+        let servers = value.array(MAX_RESOLVERS, expected).unwrap_or_default();
+        runtime.resolvers = servers.iter().filter_map(|server| server.parse(expected, value::socket_address)).collect();
     }
     table.finish();
     runtime

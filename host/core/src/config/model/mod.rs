@@ -57,6 +57,8 @@ pub struct Runtime {
     pub state_dir: PathBuf,
     /// Default 30 s.
     pub drain_timeout: Duration,
+    /// Name servers; empty: those of the system.
+    pub resolvers: Vec<SocketAddr>,
 }
 
 /// `[plugins]`.
@@ -356,7 +358,7 @@ impl Default for Admin {
 
 impl Default for Runtime {
     fn default() -> Self {
-        Self { workers: 0, state_dir: "state".into(), drain_timeout: Duration::from_secs(30) }
+        Self { workers: 0, state_dir: "state".into(), drain_timeout: Duration::from_secs(30), resolvers: Vec::new() }
     }
 }
 
