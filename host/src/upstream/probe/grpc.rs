@@ -31,14 +31,14 @@ struct Question {
 /// `grpc.health.v1.HealthCheckResponse`.
 #[derive(Clone, PartialEq, Message)]
 struct Answer {
-    #[prost(enumeration = "Serving", tag = "1")]
+    #[prost(enumeration = "ServingStatus", tag = "1")]
     status: i32,
 }
 
 /// `grpc.health.v1.HealthCheckResponse.ServingStatus`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, prost::Enumeration)]
 #[repr(i32)]
-enum Serving {
+enum ServingStatus {
     Unknown = 0,
     Serving = 1,
     NotServing = 2,
@@ -119,14 +119,14 @@ async fn ask(sender: h2::client::SendRequest<Bytes>, request: Request<()>, quest
     }
     succeeded(&body.trailers().await?.unwrap_or_default())?;
     let answer = Answer::decode(message(&seen)?).map_err(|_| Complaint::Malformed("it is no HealthCheckResponse"))?;
-    match Serving::try_from(answer.status) {
-        Ok(Serving::Serving) => Ok(()),
+    match ServingStatus::try_from(answer.status) {
+        Ok(ServingStatus::Serving) => Ok(()),
         Ok(other) => Err(Complaint::Serving(other.word())),
         Err(_) => Err(Complaint::Malformed("its status is none of HealthCheckResponse")),
     }
 }
 
-impl Serving {
+impl ServingStatus {
     /// As the protocol spells it.
     fn word(self) -> &'static str {
         match self {
