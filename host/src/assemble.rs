@@ -220,6 +220,9 @@ fn unjudge(endpoint: &Endpoint, config: &config::Cluster, now: Instant) {
     if config.health.is_none() {
         endpoint.set_health(Health::Unchecked, now);
     }
+    if config.health.as_ref().is_none_or(|health| !health.may_drain()) {
+        endpoint.set_leaving(false, now);
+    }
     if config.outlier.is_none() {
         endpoint.readmit(now);
     }

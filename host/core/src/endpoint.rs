@@ -2,6 +2,7 @@
 //! decides whether it is picked.
 
 mod average;
+mod draining;
 mod peak;
 mod standing;
 mod streaks;
@@ -9,7 +10,7 @@ mod streaks;
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -20,8 +21,10 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::config;
 use average::Average;
 pub use average::DECAY;
+pub use draining::Drainer;
+use draining::{Change, Draining};
 use peak::Peak;
-pub use standing::{Cause, Health};
+pub use standing::{Cause, Checked, Health};
 use standing::{Charge, Standing};
 use streaks::Streaks;
 pub use streaks::{Counts, Outcome};
@@ -46,7 +49,7 @@ pub struct Endpoint {
     born: Instant,
     weight: AtomicU32,
     priority: AtomicU32,
-    draining: AtomicU8,
+    draining: Draining,
     /// Milliseconds since `born`.
     available_since: AtomicU64,
     standing: Standing,
@@ -97,7 +100,7 @@ impl Endpoint {
             born: now,
             weight: AtomicU32::new(config.weight),
             priority: AtomicU32::new(config.priority),
-            draining: AtomicU8::new(0),
+            draining: Draining::default(),
             available_since: AtomicU64::new(0),
             standing: Standing::default(),
             observed: Observed {
@@ -160,7 +163,7 @@ impl Endpoint {
 
     /// Whether it takes new requests.
     pub fn state(&self) -> State {
-        if self.draining.load(Relaxed) == 0 { State::Active } else { State::Draining }
+        if self.draining.any() { State::Draining } else { State::Active }
     }
 
     /// Whether it is one of those that share the cluster's requests, available or not: active, with a weight.
@@ -168,13 +171,29 @@ impl Endpoint {
         self.weight() > 0 && self.state() == State::Active
     }
 
-    /// Changes the state. An endpoint that was draining and becomes active is available since `now`. Takes effect
-    /// with the next `Picker`.
+    /// Who drains it; nobody where it is active.
+    pub fn drained_by(&self) -> impl Iterator<Item = Drainer> + use<> {
+        self.draining.by()
+    }
+
+    /// What the operator wants of it. It is active again where it no longer wants to leave either, and available since
+    /// `now`. Takes effect with the next `Picker`.
     pub fn set_state(&self, state: State, now: Instant) {
-        let was_draining = self.draining.swap(u8::from(state == State::Draining), Relaxed) != 0;
-        if was_draining && state == State::Active {
+        self.drain(Drainer::Operator, state == State::Draining, now);
+    }
+
+    /// Whether it says itself that it takes no new requests; whether that changed anything. It is active again where the
+    /// operator does not drain it either, and available since `now`. Takes effect with the next `Picker`.
+    pub fn set_leaving(&self, leaving: bool, now: Instant) -> bool {
+        self.drain(Drainer::Endpoint, leaving, now)
+    }
+
+    fn drain(&self, by: Drainer, drains: bool, now: Instant) -> bool {
+        let change = self.draining.set(by, drains);
+        if change == Change::Ended {
             self.became_available(now, false);
         }
+        change != Change::None
     }
 
     /// It comes to a cluster that was there before: it warms up, and where endpoints are checked it waits for its first
@@ -201,9 +220,9 @@ impl Endpoint {
         before != health
     }
 
-    /// Notes that a check ended, and what it found wrong.
-    pub fn checked(&self, complaint: Option<String>) {
-        self.standing.checked(complaint);
+    /// Notes that a check ended, and what there is to say about it.
+    pub fn checked(&self, checked: Checked, complaint: Option<String>) {
+        self.standing.checked(checked, complaint);
     }
 
     /// Checks that ended, and those of them that failed.
@@ -211,7 +230,7 @@ impl Endpoint {
         self.standing.checks()
     }
 
-    /// What the last check found wrong.
+    /// What the last check found wrong, or why it is to take no new requests.
     pub fn complaint(&self) -> Option<String> {
         self.standing.complaint()
     }
@@ -504,10 +523,12 @@ mod tests {
     #[test]
     fn checks_are_counted_and_the_last_is_remembered() {
         let e = endpoint(Instant::now());
-        e.checked(Some("status 503".to_owned()));
+        e.checked(Checked::Ill, Some("status 503".to_owned()));
         assert_eq!((e.checks(), e.complaint()), ((1, 1), Some("status 503".to_owned())));
-        e.checked(None);
-        assert_eq!((e.checks(), e.complaint()), ((2, 1), None));
+        e.checked(Checked::Leaving, Some("status 429".to_owned()));
+        assert_eq!((e.checks(), e.complaint()), ((2, 1), Some("status 429".to_owned())));
+        e.checked(Checked::Well, None);
+        assert_eq!((e.checks(), e.complaint()), ((3, 1), None));
     }
 
     #[test]
@@ -521,5 +542,22 @@ mod tests {
         assert_eq!((e.state(), e.available_since()), (State::Draining, start));
         e.set_state(State::Active, later);
         assert_eq!((e.state(), e.available_since()), (State::Active, later));
+    }
+
+    #[test]
+    fn two_who_drain_it_must_both_let_go() {
+        let start = Instant::now();
+        let at = |s| start + Duration::from_secs(s);
+        let e = endpoint(start);
+        e.set_state(State::Draining, at(1));
+        assert_eq!([e.set_leaving(true, at(2)), e.set_leaving(true, at(3))], [true, false]);
+        e.set_state(State::Active, at(4));
+        assert_eq!((e.state(), e.is_member(), e.available_since()), (State::Draining, false, start));
+        assert_eq!(e.drained_by().collect::<Vec<_>>(), [Drainer::Endpoint]);
+        e.set_state(State::Draining, at(5));
+        assert!(e.set_leaving(false, at(6)));
+        assert_eq!((e.state(), e.available_since()), (State::Draining, start));
+        e.set_state(State::Active, at(7));
+        assert_eq!((e.state(), e.warming_since()), (State::Active, Some((at(7), false))));
     }
 }

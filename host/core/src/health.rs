@@ -1,8 +1,12 @@
-//! Results of active checks to a state: so many in a row turn it. Never makes a check.
+//! Results of active checks to a state: so many in a row turn it, and a wish to leave counts at once. Never makes a check.
 
 use std::time::Duration;
 
-use crate::{config, endpoint::Health, hash::fraction};
+use crate::{
+    config,
+    endpoint::{Checked, Health},
+    hash::fraction,
+};
 
 /// One endpoint's checks.
 #[derive(Debug, Clone, Copy)]
@@ -10,12 +14,14 @@ pub struct Checks {
     health: Health,
     /// Results in a row that contradict the state.
     against: u32,
+    /// Whether the endpoint has said that it takes no new requests, and not passed a check since.
+    leaving: bool,
 }
 
 impl Checks {
-    /// Goes on from a state.
-    pub fn new(health: Health) -> Self {
-        Self { health, against: 0 }
+    /// Goes on from a state, and from whether the endpoint has said that it takes no new requests.
+    pub fn new(health: Health, leaving: bool) -> Self {
+        Self { health, against: 0, leaving }
     }
 
     /// What the results so far say.
@@ -23,9 +29,24 @@ impl Checks {
         self.health
     }
 
-    /// A check ended. The first of all decides at once: an endpoint that nobody has asked yet has no state to lose.
-    pub fn observe(&mut self, ok: bool, rules: &config::Health) -> Health {
-        let result = if ok { Health::Healthy } else { Health::Unhealthy };
+    /// Whether the endpoint takes no new requests. It says so at once, and until it passes a check: one that fails is no
+    /// sign that it has changed its mind.
+    pub fn leaving(&self) -> bool {
+        self.leaving
+    }
+
+    /// A check ended. The first of all decides at once: an endpoint that nobody has asked yet has no state to lose. A wish
+    /// to leave is neither a success nor a failure, and no row of either begins or ends with it.
+    pub fn observe(&mut self, checked: Checked, rules: &config::Health) -> Health {
+        let result = match checked {
+            Checked::Well => Health::Healthy,
+            Checked::Ill => Health::Unhealthy,
+            Checked::Leaving => {
+                self.leaving = true;
+                return self.health;
+            }
+        };
+        self.leaving &= checked != Checked::Well;
         let needed = match self.health {
             Health::Unchecked | Health::Waiting => 1,
             Health::Healthy => rules.fall,
@@ -74,13 +95,24 @@ mod tests {
         }
     }
 
-    /// `+` is a success and `-` a failure; `U` and `D` are what is then said of the endpoint.
+    /// `+` is a success, `-` a failure and `~` a wish to leave; `U`, `D` and `W` are what is then said of the endpoint, in
+    /// lower case where it is leaving.
     #[track_caller]
     fn check(from: Health, script: &str) {
-        let (rules, mut checks) = (rules(), Checks::new(from));
+        let (rules, mut checks) = (rules(), Checks::new(from, false));
         for (n, pair) in script.as_bytes().chunks(2).enumerate() {
-            let want = if pair[1] == b'U' { Health::Healthy } else { Health::Unhealthy };
-            assert_eq!(checks.observe(pair[0] == b'+', &rules), want, "result {n} of {script}, from {from:?}");
+            let checked = match pair[0] {
+                b'+' => Checked::Well,
+                b'-' => Checked::Ill,
+                _ => Checked::Leaving,
+            };
+            let want = match pair[1].to_ascii_uppercase() {
+                b'U' => Health::Healthy,
+                b'D' => Health::Unhealthy,
+                _ => Health::Waiting,
+            };
+            let got = (checks.observe(checked, &rules), checks.leaving());
+            assert_eq!(got, (want, pair[1].is_ascii_lowercase()), "result {n} of {script}, from {from:?}");
         }
     }
 
@@ -101,17 +133,26 @@ mod tests {
     }
 
     #[test]
+    fn a_wish_to_leave_counts_at_once_and_until_a_success() {
+        check(Health::Healthy, "~u~u+U~u");
+        check(Health::Healthy, "~u-u-u-d~d+D+U");
+        check(Health::Healthy, "-U~u-u-d");
+        check(Health::Waiting, "~w~w+U");
+        check(Health::Waiting, "~w-d+D+U");
+    }
+
+    #[test]
     fn pauses_follow_the_state_and_differ() {
-        let (rules, mut checks) = (rules(), Checks::new(Health::Healthy));
+        let (rules, mut checks) = (rules(), Checks::new(Health::Healthy, false));
         let middle = 1 << 63;
         assert_eq!(checks.pause(&rules, middle), Duration::from_secs(10));
         assert_eq!(checks.pause(&rules, 0), Duration::from_secs(9));
         assert!((10.9..=11.0).contains(&checks.pause(&rules, u64::MAX).as_secs_f64()));
-        checks.observe(false, &rules);
+        checks.observe(Checked::Ill, &rules);
         assert_eq!(checks.pause(&rules, middle), Duration::from_secs(1), "it may be changing");
-        (0..2).for_each(|_| _ = checks.observe(false, &rules));
+        (0..2).for_each(|_| _ = checks.observe(Checked::Ill, &rules));
         assert_eq!(checks.pause(&rules, middle), Duration::from_secs(5), "it is down");
-        checks.observe(true, &rules);
+        checks.observe(Checked::Well, &rules);
         assert_eq!(checks.pause(&rules, middle), Duration::from_secs(1), "it may be changing back");
         assert_eq!(first_pause(&rules, middle), Duration::from_millis(500));
         let quick = config::Health { interval: Duration::from_millis(100), ..rules };

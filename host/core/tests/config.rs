@@ -596,6 +596,10 @@ error: `protocol` is not supported by this version of Witgate
                 "health={http={expect=['299-200']}}",
                 "4:23 cluster[0].health.http.expect[0]: bad element of `expect`: \"299-200\" is not a range of statuses from 100 to 599 |…",
             ),
+            (
+                "health={http={drain=['503','299-300']}}",
+                "4:28 cluster[0].health.http.drain[1]: bad element of `drain`: 299 is a status of a healthy endpoint | a status, or two with a hyphen between them | -",
+            ),
             ("health={http={host='a/b'}}", "4:20 cluster[0].health.http.host: bad `host`: \"a/b\" is not a host |…"),
             ("health={tcp={expect=''}}", "4:21 cluster[0].health.tcp.expect: bad `expect`: it is 0 bytes long |…"),
             (

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use witgate_core::{
     balance::Picker,
     config::{Algorithm, Balance, ScoreMode},
-    endpoint::{Cause, Endpoint, State},
+    endpoint::{Cause, Drainer, Endpoint, State},
 };
 
 use super::{
@@ -24,9 +24,9 @@ pub(super) fn list(control: &Control) -> Reply {
     reply::json(StatusCode::OK, &json!({ "generation": generation.serial, "clusters": clusters }))
 }
 
-/// `{"name", "balance", "scorer", "eligible", "panic", "endpoints": [{"address", "authority", "zone", "priority", "state", "health", "complaint",
-/// "ejected", "ejections", "weight", "effective_weight", "in_flight", "latency_ms", "success_rate", "requests", "failures",
-/// "available_ms"}]}`
+/// `{"name", "balance", "scorer", "eligible", "panic", "endpoints": [{"address", "authority", "zone", "priority", "state", "drained_by", "health",
+/// "complaint", "ejected", "ejections", "weight", "effective_weight", "in_flight", "latency_ms", "success_rate", "requests",
+/// "failures", "available_ms"}]}`
 pub(super) fn show(control: &Control, name: &str) -> Result<Reply, ApiError> {
     let generation = control.live.load();
     let index = generation.find_cluster(name).map_err(ApiError::not_found)?;
@@ -106,6 +106,7 @@ pub(super) fn endpoint(endpoint: &Endpoint, picker: &Picker, index: usize, now: 
         "zone": endpoint.zone().as_deref(),
         "priority": endpoint.priority(),
         "state": state,
+        "drained_by": endpoint.drained_by().map(Drainer::word).collect::<Vec<_>>(),
         "health": endpoint.health().word(),
         "complaint": endpoint.complaint(),
         "ejected": ejected,

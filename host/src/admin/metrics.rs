@@ -14,7 +14,10 @@ use prometheus_client::{
     metrics::MetricType,
     registry::Registry,
 };
-use witgate_core::{endpoint::Endpoint, rollout::CircuitState};
+use witgate_core::{
+    endpoint::{Endpoint, State},
+    rollout::CircuitState,
+};
 use witgate_policy::{Failure, Plugin, Question, QuestionStats};
 
 use super::{
@@ -162,6 +165,8 @@ impl Scrape {
 
     fn health(&self, page: &mut Page<'_, '_>) -> fmt::Result {
         let all = || self.each_endpoint();
+        let draining = all().map(|(l, e)| (l, u64::from(e.state() == State::Draining)));
+        page.family(names::ENDPOINT_DRAINING, draining, gauge)?;
         page.family(names::ENDPOINT_HEALTHY, all().map(|(l, e)| (l, u64::from(e.health().is_up()))), gauge)?;
         page.family(names::ENDPOINT_CHECKS, all().map(|(l, e)| (l, e.checks().0)), counter)?;
         page.family(names::ENDPOINT_CHECK_FAILURES, all().map(|(l, e)| (l, e.checks().1)), counter)?;

@@ -14,7 +14,7 @@ use crate::{
 /// What is to be different about an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct EndpointChange {
-    /// Whether it takes new requests.
+    /// Whether it takes new requests, as far as the operator is concerned.
     pub state: Option<State>,
     /// Its configured weight.
     pub weight: Option<u32>,

@@ -70,6 +70,7 @@ metrics! {
     ENDPOINT_EFFECTIVE_WEIGHT: Gauge "witgate_endpoint_effective_weight",
         "Weight that the endpoint is picked by; 0 takes it out. {cluster, endpoint}";
 
+    ENDPOINT_DRAINING: Gauge "witgate_endpoint_draining", "1 while it takes no new requests. {cluster, endpoint}";
     ENDPOINT_HEALTHY: Gauge "witgate_endpoint_healthy",
         "1 while active checks do not keep it out. {cluster, endpoint}";
     ENDPOINT_CHECKS: Counter "witgate_endpoint_checks_total", "Active checks that ended. {cluster, endpoint}";

@@ -13,7 +13,10 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
-use witgate_core::config::{Health, HttpProbe, Probe};
+use witgate_core::{
+    config::{Health, HttpProbe, Probe},
+    endpoint::Checked,
+};
 
 /// Bytes that are looked through for what is expected.
 const LOOK_THROUGH: usize = 64 << 10;
@@ -21,7 +24,7 @@ const LOOK_THROUGH: usize = 64 << 10;
 /// What checks say that they are.
 const AGENT: &str = concat!("witgate-health/", env!("CARGO_PKG_VERSION"));
 
-/// What is wrong with an endpoint.
+/// What is wrong with an endpoint, or why it is to take no new requests.
 #[derive(Debug, thiserror::Error)]
 pub enum Complaint {
     /// It cannot be connected to, or breaks off.
@@ -39,6 +42,9 @@ pub enum Complaint {
     /// Another status than those of a healthy endpoint.
     #[error("status {}, not {}", .0.as_u16(), show(.1))]
     Status(StatusCode, Vec<RangeInclusive<u16>>),
+    /// A status by which it says that it takes no new requests.
+    #[error("status {}: it takes no new requests", .0.as_u16())]
+    Leaving(StatusCode),
     /// What it says lacks the text.
     #[error("no {0:?} in its answer")]
     Missing(String),
@@ -56,6 +62,13 @@ pub enum Complaint {
     Timeout(Duration),
 }
 
+impl Complaint {
+    /// What it makes of the check.
+    pub fn checked(&self) -> Checked {
+        if matches!(self, Self::Leaving(_)) { Checked::Leaving } else { Checked::Ill }
+    }
+}
+
 fn show(expected: &[RangeInclusive<u16>]) -> String {
     let one = |range: &RangeInclusive<u16>| match (range.start(), range.end()) {
         (first, last) if first == last => first.to_string(),
@@ -67,7 +80,7 @@ fn show(expected: &[RangeInclusive<u16>]) -> String {
 /// Checks the endpoint at an address once, within the time that is configured; `authority` is what it is called.
 ///
 /// # Errors
-/// What is wrong with it.
+/// What is wrong with it, or that it takes no new requests.
 pub async fn probe(address: &str, authority: &str, health: &Health) -> Result<(), Complaint> {
     let checked = async {
         let stream = TcpStream::connect(address).await?;
@@ -93,7 +106,11 @@ async fn http(stream: TcpStream, authority: &str, probe: &HttpProbe) -> Result<(
     let asked = async {
         let response = sender.send_request(request).await?;
         let status = response.status();
-        if !probe.expect.iter().any(|range| range.contains(&status.as_u16())) {
+        let among = |ranges: &[RangeInclusive<u16>]| ranges.iter().any(|range| range.contains(&status.as_u16()));
+        if among(&probe.drain) {
+            return Err(Complaint::Leaving(status));
+        }
+        if !among(&probe.expect) {
             return Err(Complaint::Status(status, probe.expect.clone()));
         }
         let Some(expected) = &probe.expect_body else { return Ok(()) };

@@ -10,11 +10,16 @@ use std::{
 use tokio::task::JoinHandle;
 use witgate_core::{
     config,
-    endpoint::{Endpoint, Health},
+    endpoint::{Checked, Drainer, Endpoint, Health},
     health::{Checks, first_pause},
 };
 
-use crate::{control::Control, drain::Phase, generation::Live, upstream::probe};
+use crate::{
+    control::Control,
+    drain::Phase,
+    generation::Live,
+    upstream::probe::{self, Complaint},
+};
 
 /// The checks of one endpoint of one cluster. They end when it is dropped.
 struct Running {
@@ -72,19 +77,28 @@ fn follow(live: &Arc<Live>, running: &mut All) {
 
 /// The checks of one endpoint. Never returns.
 async fn check(live: Arc<Live>, cluster: String, endpoint: Arc<Endpoint>, rules: Arc<config::Health>) {
-    let mut checks = Checks::new(endpoint.health());
+    let leaving = endpoint.drained_by().any(|by| by == Drainer::Endpoint);
+    let mut checks = Checks::new(endpoint.health(), leaving);
     let mut pause = first_pause(&rules, random());
     loop {
         tokio::time::sleep(pause).await;
         let result = probe::probe(endpoint.address(), endpoint.authority(), &rules).await;
-        let (before, now) = (checks.health(), checks.observe(result.is_ok(), &rules));
+        let checked = result.as_ref().map_or_else(Complaint::checked, |()| Checked::Well);
         let complaint = result.err().map(|error| error.to_string());
-        if before != now {
-            tell(&cluster, &endpoint, now, complaint.as_deref());
-            endpoint.set_health(now, Instant::now());
+        let (before, health) = (checks.health(), checks.observe(checked, &rules));
+        let now = Instant::now();
+        if before != health {
+            tell(&cluster, &endpoint, health, complaint.as_deref());
+            endpoint.set_health(health, now);
+        }
+        let moved = endpoint.set_leaving(checks.leaving(), now);
+        if moved {
+            tell_leaving(&cluster, &endpoint, complaint.as_deref());
+        }
+        endpoint.checked(checked, complaint);
+        if moved || before != health {
             live.note_observed();
         }
-        endpoint.checked(complaint);
         pause = checks.pause(&rules, random()).max(Duration::from_millis(1));
     }
 }
@@ -94,6 +108,14 @@ fn tell(cluster: &str, endpoint: &Endpoint, health: Health, complaint: Option<&s
     match complaint {
         Some(complaint) if health == Health::Unhealthy => tracing::warn!(cluster, endpoint, complaint, "unhealthy"),
         _ => tracing::info!(cluster, endpoint, "healthy"),
+    }
+}
+
+fn tell_leaving(cluster: &str, endpoint: &Endpoint, complaint: Option<&str>) {
+    let address = endpoint.address();
+    match complaint {
+        Some(complaint) => tracing::info!(cluster, endpoint = address, complaint, "draining: it says so"),
+        None => tracing::info!(cluster, endpoint = address, "takes requests again: it says so"),
     }
 }
 

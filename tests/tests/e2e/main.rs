@@ -8,6 +8,7 @@ mod fixtures;
 mod framing;
 mod grpc_health;
 mod health;
+mod leaving;
 mod limits;
 mod plugins;
 mod proxying;

@@ -26,6 +26,11 @@ fn draining_and_weightless_endpoints_are_out() {
     all[3].set_state(State::Active, now);
     all[0].set_weight(0);
     check("one has no weight", &all, &rules, now, &[(2, 2.0), (3, 3.0)]);
+    all[2].set_leaving(true, now);
+    check("one says that it leaves", &all, &rules, now, &[(3, 3.0)]);
+    all[3].set_health(Health::Unhealthy, now);
+    check("not even a panic calls it back", &all, &rules, now, &[(3, 3.0)]);
+    assert!(eligible(&all, &rules, now).panic);
 }
 
 #[test]

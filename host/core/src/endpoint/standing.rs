@@ -45,6 +45,17 @@ impl Health {
     }
 }
 
+/// What a check found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checked {
+    /// All is well.
+    Well,
+    /// Something is wrong.
+    Ill,
+    /// It is alive, and says that it takes no new requests.
+    Leaving,
+}
+
 /// Why an endpoint is ejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -112,7 +123,7 @@ pub(super) struct Standing {
     health: AtomicU8,
     checks: AtomicU64,
     failed_checks: AtomicU64,
-    /// What the last check found wrong. Written by whoever checks, read by operators.
+    /// What there is to say about the last check. Written by whoever checks, read by operators.
     complaint: Mutex<Option<String>>,
     /// Of the present ejection, or the last.
     cause: Charge,
@@ -140,9 +151,9 @@ impl Standing {
         self.ejected_until.load(Relaxed).checked_sub(1).map(Duration::from_millis)
     }
 
-    pub(super) fn checked(&self, complaint: Option<String>) {
+    pub(super) fn checked(&self, checked: Checked, complaint: Option<String>) {
         self.checks.fetch_add(1, Relaxed);
-        self.failed_checks.fetch_add(u64::from(complaint.is_some()), Relaxed);
+        self.failed_checks.fetch_add(u64::from(checked == Checked::Ill), Relaxed);
         *self.complaint.lock().unwrap_or_else(PoisonError::into_inner) = complaint;
     }
 

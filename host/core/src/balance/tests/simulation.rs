@@ -103,7 +103,11 @@ impl Simulation {
         let what = self.random.below(12);
         match (what, &endpoint) {
             (0, _) | (_, None) => self.replace(),
-            (1, Some(e)) => e.set_state([State::Active, State::Draining][self.random.below(2)], self.now),
+            (1, Some(e)) => match self.random.below(4) {
+                0 => _ = e.set_leaving(true, self.now),
+                1 => _ = e.set_leaving(false, self.now),
+                state => e.set_state([State::Active, State::Draining][state - 2], self.now),
+            },
             (2, Some(e)) => e.set_weight([0, 1, 2, 7, 40][self.random.below(5)]),
             (3 | 4, Some(e)) => {
                 let health = [Health::Unchecked, Health::Waiting, Health::Healthy, Health::Unhealthy];

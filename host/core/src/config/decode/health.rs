@@ -56,11 +56,12 @@ fn http_probe(table: Table<'_>) -> Probe {
     let method = table.take("method").and_then(|value| value.parse("a method, such as \"GET\"", value::method));
     let path = table.take("path").and_then(|value| value.parse("a path, such as \"/healthz?full\"", target));
     let host = table.take("host").and_then(|value| value.parse("a host, such as \"api.internal\"", value::host));
-    let expect = table.take("expect").map(|value| statuses(&value)).unwrap_or_else(|| vec![200..=299]);
+    let expect = table.take("expect").map(|value| expected(&value)).unwrap_or_else(|| vec![200..=299]);
+    let drain = table.take("drain").map(|value| draining(&value, &expect)).unwrap_or_default();
     let expect_body = table.take("expect_body").and_then(|value| text(&value));
     table.finish();
     let (method, path) = (method.unwrap_or(Method::GET), path.unwrap_or_else(|| "/".to_owned()));
-    Probe::Http(HttpProbe { method, path, host, expect, expect_body })
+    Probe::Http(HttpProbe { method, path, host, expect, drain, expect_body })
 }
 
 fn tcp_probe(table: Table<'_>) -> Probe {
@@ -151,13 +152,29 @@ fn service(text: &str) -> Result<String, Bad> {
     }
 }
 
-fn statuses(value: &Value<'_>) -> Vec<RangeInclusive<u16>> {
-    let expected = "statuses, such as [\"200-299\", \"401\"]";
-    let items = value.array(MAX_LIST, expected).unwrap_or_default();
+const STATUSES: &str = "statuses, such as [\"200-299\", \"401\"]";
+const RANGE: &str = "a status, or two with a hyphen between them";
+
+fn expected(value: &Value<'_>) -> Vec<RangeInclusive<u16>> {
+    let items = value.array(MAX_LIST, STATUSES).unwrap_or_default();
     if items.is_empty() {
-        value.report(Finding::error(&value.spot, "no status is expected, so every check fails").expected(expected));
+        value.report(Finding::error(&value.spot, "no status is expected, so every check fails").expected(STATUSES));
     }
-    items.iter().filter_map(|item| item.parse("a status, or two with a hyphen between them", status)).collect()
+    items.iter().filter_map(|item| item.parse(RANGE, status)).collect()
+}
+
+/// Statuses that mean something else than those of a healthy endpoint.
+fn draining(value: &Value<'_>, healthy: &[RangeInclusive<u16>]) -> Vec<RangeInclusive<u16>> {
+    let items = value.array(MAX_LIST, "statuses, such as [\"503\"]").unwrap_or_default();
+    let other = |text: &str| {
+        let range = status(text)?;
+        let both = healthy.iter().find(|other| range.start() <= other.end() && other.start() <= range.end());
+        match both.map(|other| range.start().max(other.start())) {
+            Some(both) => Err(Bad::new(format!("{both} is a status of a healthy endpoint"))),
+            None => Ok(range),
+        }
+    };
+    items.iter().filter_map(|item| item.parse(RANGE, other)).collect()
 }
 
 fn status(text: &str) -> Result<RangeInclusive<u16>, Bad> {

@@ -80,6 +80,13 @@ pub struct Health {
     pub jitter_percent: u32,
 }
 
+impl Health {
+    /// Whether an answer may mean that the endpoint takes no new requests.
+    pub fn may_drain(&self) -> bool {
+        matches!(&self.probe, Probe::Http(probe) if !probe.drain.is_empty())
+    }
+}
+
 /// What a health check asks of an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Probe {
@@ -107,6 +114,8 @@ pub struct HttpProbe {
     pub host: Option<String>,
     /// Statuses of a healthy endpoint; default 200 to 299.
     pub expect: Vec<RangeInclusive<u16>>,
+    /// Statuses of an endpoint that is alive and takes no new requests; none of `expect`. Default none.
+    pub drain: Vec<RangeInclusive<u16>>,
     /// Must be in the first 64 KiB of the body.
     pub expect_body: Option<String>,
 }
