@@ -157,6 +157,9 @@ fn cluster(config: &config::Cluster, parts: &Parts<'_>, before: Option<&Arc<Clus
             )
         }
     };
+    if config.outlier.as_ref().is_some_and(|outlier| outlier.latency.is_some()) {
+        endpoints.iter().for_each(|endpoint| endpoint.count_latencies());
+    }
     let rules = Rules::from(config);
     let load = before.map_or_else(Arc::default, |b| Arc::clone(&b.load));
     for endpoint in endpoints.iter() {

@@ -3,6 +3,7 @@
 
 mod average;
 mod draining;
+mod latencies;
 mod peak;
 mod standing;
 mod streaks;
@@ -23,6 +24,8 @@ use average::Average;
 pub use average::DECAY;
 pub use draining::Drainer;
 use draining::{Change, Draining};
+use latencies::Histogram;
+pub use latencies::Latencies;
 use peak::Peak;
 pub use standing::{Cause, Checked, Health};
 use standing::{Charge, Standing};
@@ -53,6 +56,8 @@ pub struct Endpoint {
     /// Milliseconds since `born`.
     available_since: AtomicU64,
     standing: Standing,
+    /// Made once somebody judges by it: others pay for a look at whether it is there.
+    latencies: OnceLock<Box<Histogram>>,
     observed: Observed,
 }
 
@@ -103,6 +108,7 @@ impl Endpoint {
             draining: Draining::default(),
             available_since: AtomicU64::new(0),
             standing: Standing::default(),
+            latencies: OnceLock::new(),
             observed: Observed {
                 in_flight: AtomicU32::new(0),
                 cluster: OnceLock::new(),
@@ -319,6 +325,16 @@ impl Endpoint {
         self.observed.latency_ms.value().unwrap_or(0.0)
     }
 
+    /// Counts the times to responses' heads from now on, and for as long as the endpoint exists.
+    pub fn count_latencies(&self) {
+        self.latencies.get_or_init(|| Box::new(Histogram::new()));
+    }
+
+    /// Those counted so far; none where nobody wants them counted.
+    pub fn latencies(&self) -> Option<Latencies> {
+        self.latencies.get().map(|histogram| histogram.counts())
+    }
+
     /// Moving average of the share of requests that did not fail, 0 to 1, decayed as
     /// [`latency_ms`](Self::latency_ms); 1 where nothing was measured yet.
     pub fn success_rate(&self) -> f32 {
@@ -374,6 +390,9 @@ impl Endpoint {
         let (now, ok) = (self.millis(now), outcome.is_success());
         if let Some(latency) = latency {
             self.observed.latency_ms.add(now, latency.as_secs_f32() * 1e3);
+            if let Some(histogram) = self.latencies.get() {
+                histogram.add(latency);
+            }
         }
         self.observed.success.add(now, if ok { 1.0 } else { 0.0 });
         if self.observed.peak.is_wanted() {

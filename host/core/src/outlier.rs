@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     config::Outlier,
-    endpoint::{Cause, Counts},
+    endpoint::{Cause, Counts, Latencies},
     hash::fraction,
 };
 
@@ -70,6 +70,25 @@ pub fn by_rate(rules: &Outlier, endpoints: &[Interval]) -> Vec<(usize, Cause)> {
     out
 }
 
+/// Who is to be ejected for its latency, the slowest first; indices of `endpoints`, which are what those that may be picked
+/// took in an interval. Whoever is slow where all are slow is not to blame: the p99 must be above the configured one and
+/// above `factor` times the median of the p99s of all that had enough responses, of which there must be `min_hosts`. Of an
+/// even number of them the lower one in the middle is the median, so that one of two can be told from the other.
+pub fn by_latency(rules: &Outlier, endpoints: &[Latencies]) -> Vec<(usize, Cause)> {
+    let Some(rule) = rules.latency else { return Vec::new() };
+    let enough = |(_, latencies): &(usize, &Latencies)| latencies.count() >= u64::from(rule.min_requests);
+    let busy = endpoints.iter().enumerate().filter(enough);
+    let mut busy: Vec<(usize, Duration)> = busy.filter_map(|(i, e)| Some((i, e.quantile(0.99)?))).collect();
+    if busy.is_empty() || busy.len() < rule.min_hosts as usize {
+        return Vec::new();
+    }
+    busy.sort_by_key(|(_, p99)| *p99);
+    let (_, median) = busy[(busy.len() - 1) / 2];
+    let most = rule.p99.max(median.mul_f64(rule.factor));
+    let slow = busy.iter().rev().take_while(|(_, p99)| *p99 > most);
+    slow.map(|(i, _)| (*i, Cause::Latency)).collect()
+}
+
 /// Whether one more of `endpoints` may be ejected where `ejected` are: the percentage holds with it included.
 pub fn may_eject(rules: &Outlier, endpoints: usize, ejected: usize) -> bool {
     (ejected + 1) * 100 <= endpoints * rules.max_ejection_percent as usize
@@ -85,7 +104,7 @@ pub fn duration(rules: &Outlier, severity: u32, random: u64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{FailurePercentage, SuccessRate};
+    use crate::config::{FailurePercentage, Latency, SuccessRate};
 
     fn rules() -> Outlier {
         let seconds = Duration::from_secs;
@@ -99,6 +118,7 @@ mod tests {
             max_ejection_percent: 10,
             success_rate: None,
             failure_percentage: None,
+            latency: None,
         }
     }
 
@@ -165,6 +185,39 @@ mod tests {
         check_rates(&both, &[good, (100, 85), (100, 84), (49, 49)], &[(1, Cause::FailurePercentage)]);
         check_rates(&both, &[good, good, good, good, good, (1000, 900)], &[(5, Cause::SuccessRate)]);
         check_rates(&both, &[(100, 100)], &[]);
+    }
+
+    /// Each endpoint is so many responses of so many milliseconds, and as one of a hundred of them so many others.
+    #[track_caller]
+    fn check_latencies(rules: &Outlier, endpoints: &[(u64, u64, u64)], want: &[usize]) {
+        let of = |&(count, most, few): &(u64, u64, u64)| {
+            Latencies::of((0..count).map(|n| Duration::from_millis(if n % 100 < 98 { most } else { few })))
+        };
+        let all: Vec<_> = endpoints.iter().map(of).collect();
+        let want: Vec<_> = want.iter().map(|&i| (i, Cause::Latency)).collect();
+        assert_eq!(by_latency(rules, &all), want, "{endpoints:?}");
+    }
+
+    #[test]
+    fn who_is_slow_is_ejected_where_not_all_are() {
+        let quick = (100, 10, 20);
+        check_latencies(&rules(), &[quick, quick, quick, quick, (100, 1000, 1000)], &[]);
+        let rule = Latency { p99: Duration::from_millis(100), factor: 3.0, min_hosts: 3, min_requests: 100 };
+        let on = Outlier { latency: Some(rule), ..rules() };
+        check_latencies(&on, &[quick, (100, 10, 200), quick], &[1]);
+        check_latencies(&on, &[(100, 10, 500), quick, quick, quick, (100, 700, 700)], &[4, 0]);
+        check_latencies(&on, &[quick, quick, (100, 10, 90)], &[]);
+        check_latencies(&on, &[quick, (100, 10, 200)], &[]);
+        check_latencies(&on, &[quick, quick, (99, 200, 200)], &[]);
+        check_latencies(&on, &[quick, (99, 10, 10), (100, 200, 200)], &[]);
+        check_latencies(&on, &[(100, 200, 200); 3], &[]);
+        check_latencies(&on, &[(100, 200, 200), (100, 250, 250), (100, 500, 500)], &[]);
+        check_latencies(&on, &[(100, 200, 200), (100, 250, 250), (100, 900, 900)], &[2]);
+        let two = Outlier { latency: Some(Latency { min_hosts: 2, ..rule }), ..rules() };
+        check_latencies(&two, &[quick, (100, 10, 200)], &[1]);
+        let one = Outlier { latency: Some(Latency { min_hosts: 1, ..rule }), ..rules() };
+        check_latencies(&one, &[(100, 900, 900)], &[]);
+        check_latencies(&one, &[], &[]);
     }
 
     #[test]

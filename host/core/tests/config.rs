@@ -606,10 +606,8 @@ error: `protocol` is not supported by this version of Witgate
                 "health={tcp={},rise=0}",
                 "4:21 cluster[0].health.rise: bad `rise`: 0 is out of range | an integer from 1 to 1000 | -",
             ),
-            (
-                "outlier={latency={}}",
-                "4:10 cluster[0].outlier.latency: `latency` is not supported by this version of Witgate |…",
-            ),
+            ("outlier={latency={}}", "4:18 cluster[0].outlier.latency: `p99` is missing |…"),
+            ("outlier={latency={p99='1us'}}", "4:23 cluster[0].outlier.latency.p99: bad `p99`: …"),
             (
                 "outlier={max_ejection='1s'}",
                 "4:23 cluster[0].outlier.max_ejection: bad `max_ejection`: \"1s\" is out of range | a duration from \"30s\" to \"8760h\", such as \"5m\" | -",

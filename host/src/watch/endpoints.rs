@@ -12,7 +12,7 @@ use std::{
 use witgate_core::{
     config::{Cluster as Config, Outlier},
     eligible,
-    endpoint::{Cause, Endpoint},
+    endpoint::{Cause, Endpoint, Latencies},
     outlier::{self, Interval},
 };
 
@@ -98,7 +98,15 @@ struct Rounds {
     /// When rates are looked at next.
     due: Instant,
     /// What every endpoint had done by the last look, by its id.
-    done: HashMap<u64, Interval>,
+    done: HashMap<u64, Done>,
+}
+
+/// What an endpoint has done since it exists.
+struct Done {
+    requests: u64,
+    failures: u64,
+    /// None where nobody judges by them.
+    latencies: Option<Latencies>,
 }
 
 impl Ejector {
@@ -135,26 +143,30 @@ fn look(cluster: &Cluster, rules: &Outlier, rounds: &mut Rounds, now: Instant) -
     }
     if rounds.due <= now {
         rounds.due = now + rules.interval;
-        by_rate(cluster, rules, rounds, now);
+        by_interval(cluster, rules, rounds, now);
     }
     cluster.endpoints.iter().filter_map(|e| e.ejected_until()).min()
 }
 
-/// Ejects for rates, and forgives who had no ejection for a whole interval.
-fn by_rate(cluster: &Cluster, rules: &Outlier, rounds: &mut Rounds, now: Instant) {
+/// Ejects for rates and latencies, and forgives who had no ejection for a whole interval.
+fn by_interval(cluster: &Cluster, rules: &Outlier, rounds: &mut Rounds, now: Instant) {
     let before = std::mem::replace(&mut rounds.done, done(&cluster.endpoints));
     let judged: Vec<_> = members(&cluster.endpoints).filter(|e| e.is_available()).collect();
     let intervals: Vec<Interval> = judged
         .iter()
         .map(|endpoint| {
-            let before = before.get(&endpoint.id()).copied().unwrap_or(Interval { requests: 0, failures: 0 });
+            let (requests, failures) = before.get(&endpoint.id()).map_or((0, 0), |done| (done.requests, done.failures));
             Interval {
-                requests: endpoint.requests().saturating_sub(before.requests),
-                failures: endpoint.failures().saturating_sub(before.failures),
+                requests: endpoint.requests().saturating_sub(requests),
+                failures: endpoint.failures().saturating_sub(failures),
             }
         })
         .collect();
-    for (index, cause) in outlier::by_rate(rules, &intervals) {
+    let slow = match rules.latency {
+        Some(_) => outlier::by_latency(rules, &latencies(&judged, &before)),
+        None => Vec::new(),
+    };
+    for (index, cause) in outlier::by_rate(rules, &intervals).into_iter().chain(slow) {
         eject(cluster, rules, judged[index], cause, now);
     }
     for endpoint in cluster.endpoints.iter().filter(|e| e.ejected_until().is_none()) {
@@ -164,9 +176,21 @@ fn by_rate(cluster: &Cluster, rules: &Outlier, rounds: &mut Rounds, now: Instant
     }
 }
 
-fn done(endpoints: &[Arc<Endpoint>]) -> HashMap<u64, Interval> {
-    let done = |e: &Arc<Endpoint>| (e.id(), Interval { requests: e.requests(), failures: e.failures() });
-    endpoints.iter().map(done).collect()
+fn done(endpoints: &[Arc<Endpoint>]) -> HashMap<u64, Done> {
+    let done = |e: &Arc<Endpoint>| Done { requests: e.requests(), failures: e.failures(), latencies: e.latencies() };
+    endpoints.iter().map(|e| (e.id(), done(e))).collect()
+}
+
+/// What responses' heads took in the interval.
+fn latencies(judged: &[&Arc<Endpoint>], before: &HashMap<u64, Done>) -> Vec<Latencies> {
+    let of = |endpoint: &&Arc<Endpoint>| {
+        let now = endpoint.latencies().unwrap_or_default();
+        match before.get(&endpoint.id()).and_then(|done| done.latencies.as_ref()) {
+            Some(before) => now.since(before),
+            None => now,
+        }
+    };
+    judged.iter().map(of).collect()
 }
 
 /// Those of which a part may be ejected.

@@ -4,8 +4,9 @@ use std::{
     io::{Read, Write},
     sync::{
         Arc,
-        atomic::{AtomicU16, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU16, Ordering::SeqCst},
     },
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -183,6 +184,35 @@ fn failures_in_a_row_eject_and_no_more_than_the_percentage() {
         assert_eq!(client.get("/", "").status, 500);
     }
     assert_eq!(cluster(&running)["endpoints"][0]["ejected"], Value::Null);
+}
+
+#[test]
+fn who_answers_far_more_slowly_than_the_others_is_ejected() {
+    const SLOW: Duration = Duration::from_millis(400);
+    let quick = [Origin::named("a"), Origin::named("b")];
+    let slow = Origin::scripted(|_, stream| {
+        std::thread::sleep(SLOW);
+        respond(stream, 200, &[], b"slow")
+    });
+    let keys = "outlier = { latency = { p99 = \"200ms\", min_hosts = 3, min_requests = 3 }, interval = \"1s\", \
+                base_ejection = \"1h\", max_ejection = \"1h\", max_ejection_percent = 34 }\n";
+    let running = start_before(&[&quick[0], &quick[1], &slow], "", keys);
+    let (web, done) = (running.web(), AtomicBool::new(false));
+    let shown = std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut client = Client::connect(web);
+                while !done.load(SeqCst) {
+                    assert_eq!(client.get("/", "").status, 200);
+                }
+            });
+        }
+        let shown = wait_for_endpoint(&running, 2, "an ejection", |e| e["ejected"] != Value::Null);
+        done.store(true, SeqCst);
+        shown
+    });
+    assert_eq!(shown["ejected"]["cause"], "latency", "{shown}");
+    wait_for_eligible(&running, 2);
 }
 
 #[test]

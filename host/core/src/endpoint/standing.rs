@@ -70,15 +70,18 @@ pub enum Cause {
     SuccessRate,
     /// Too many failures.
     FailurePercentage,
+    /// Responses that take too long, and far longer than the others'.
+    Latency,
 }
 
 impl Cause {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Consecutive5xx,
         Self::ConsecutiveGateway,
         Self::ConsecutiveLocal,
         Self::SuccessRate,
         Self::FailurePercentage,
+        Self::Latency,
     ];
 
     /// As the log says it, and the configuration.
@@ -89,6 +92,7 @@ impl Cause {
             Self::ConsecutiveLocal => "consecutive_local",
             Self::SuccessRate => "success_rate",
             Self::FailurePercentage => "failure_percentage",
+            Self::Latency => "latency",
         }
     }
 }

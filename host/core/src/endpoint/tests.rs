@@ -57,6 +57,19 @@ fn late_samples_do_not_turn_time_back() {
 }
 
 #[test]
+fn latencies_are_counted_where_somebody_wants_them() {
+    let start = Instant::now();
+    let e = endpoint(start);
+    e.record(start, Some(Duration::from_millis(1)), Outcome::Success);
+    assert_eq!(e.latencies(), None);
+    e.count_latencies();
+    e.record(start, Some(Duration::from_millis(1)), Outcome::ServerError);
+    e.record(start, None, Outcome::Local);
+    e.count_latencies();
+    assert_eq!(e.latencies(), Some(Latencies::of([Duration::from_millis(1)])), "those with a head, since then");
+}
+
+#[test]
 fn in_flight_counts_guards() {
     let e = endpoint(Instant::now());
     let (a, b) = (e.begin(), e.begin());

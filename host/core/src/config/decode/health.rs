@@ -6,7 +6,7 @@ use http::Method;
 
 use super::{
     super::{
-        model::{FailurePercentage, GrpcProbe, Health, HttpProbe, Outlier, Probe, SlowStart, SuccessRate},
+        model::{FailurePercentage, GrpcProbe, Health, HttpProbe, Latency, Outlier, Probe, SlowStart, SuccessRate},
         reader::{Table, Value},
         sink::Finding,
         value::{self, Bad, quoted},
@@ -80,13 +80,13 @@ fn grpc_probe(table: Table<'_>) -> Probe {
 }
 
 pub(super) fn outlier(table: Table<'_>) -> Outlier {
-    table.later(&["latency"]);
     let time = |key, seconds| time(&table, key, Duration::from_secs(seconds));
     let streak = |key, default| whole(&table, key, STREAK_OR_OFF, default);
     let base_ejection = time("base_ejection", 30);
     let max_ejection = table.take("max_ejection").and_then(|value| duration(&value, base_ejection..=*SOME_TIME.end()));
     let success_rate = table.table("success_rate", "{ stdev_factor = 1.9, min_hosts = 5, min_requests = 100 }");
     let failures = table.table("failure_percentage", "{ threshold = 85, min_hosts = 5, min_requests = 50 }");
+    let latency = table.table("latency", "{ p99 = \"500ms\", factor = 3.0, min_hosts = 5, min_requests = 100 }");
     let outlier = Outlier {
         consecutive_5xx: streak("consecutive_5xx", 5),
         consecutive_gateway: streak("consecutive_gateway", 0),
@@ -107,9 +107,19 @@ pub(super) fn outlier(table: Table<'_>) -> Outlier {
             table.finish();
             FailurePercentage { threshold, min_hosts, min_requests }
         }),
+        latency: latency.and_then(latency_rule),
     };
     table.finish();
     outlier
+}
+
+fn latency_rule(table: Table<'_>) -> Option<Latency> {
+    let p99 = table.require("p99", "what is too slow, such as \"500ms\"");
+    let p99 = p99.and_then(|value| duration(&value, Duration::from_millis(1)..=Duration::from_secs(60)));
+    let factor = table.take("factor").and_then(|value| value.number(1.0..=100.0)).unwrap_or(3.0);
+    let (min_hosts, min_requests) = volume(&table, 100);
+    table.finish();
+    Some(Latency { p99: p99?, factor, min_hosts, min_requests })
 }
 
 fn volume(table: &Table<'_>, requests: u32) -> (u32, u32) {

@@ -151,6 +151,8 @@ pub struct Outlier {
     pub success_rate: Option<SuccessRate>,
     /// `failure_percentage`: endpoints that fail too often, whatever the others do.
     pub failure_percentage: Option<FailurePercentage>,
+    /// `latency`: endpoints that answer too slowly, and far more slowly than the others.
+    pub latency: Option<Latency>,
 }
 
 /// `success_rate` of outlier detection.
@@ -172,6 +174,19 @@ pub struct FailurePercentage {
     /// As in [`SuccessRate`]; default 5.
     pub min_hosts: u32,
     /// As in [`SuccessRate`]; default 50.
+    pub min_requests: u32,
+}
+
+/// `latency` of outlier detection.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Latency {
+    /// Ejected above this 99th percentile of the time to the response's head, in an interval.
+    pub p99: Duration,
+    /// And above this many times the median of the others' and its own; default 3.
+    pub factor: f64,
+    /// As in [`SuccessRate`]; default 5.
+    pub min_hosts: u32,
+    /// Responses in the interval that are enough to be judged and to count; default 100.
     pub min_requests: u32,
 }
 
