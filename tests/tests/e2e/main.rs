@@ -17,3 +17,4 @@ mod reload;
 mod retries;
 mod rewrites;
 mod routing;
+mod slow_start;
