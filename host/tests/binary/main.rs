@@ -8,6 +8,7 @@ mod exhausted;
 #[path = "../../../tests/fixtures/mod.rs"]
 mod fixtures;
 mod hostile;
+mod in_flight;
 mod log;
 mod memory;
 mod mended;

@@ -69,7 +69,7 @@ impl Drop for Holding {
 
 /// Clients that ask as fast as they can over kept connections until the listener is gone. A connection that is closed
 /// between two requests is no failure; part of a response is one, and so is any other status.
-fn load(web: SocketAddr, clients: usize) -> (Vec<thread::JoinHandle<usize>>, Arc<AtomicUsize>) {
+pub fn load(web: SocketAddr, clients: usize) -> (Vec<thread::JoinHandle<usize>>, Arc<AtomicUsize>) {
     let asked = Arc::new(AtomicUsize::new(0));
     let one = |asked: Arc<AtomicUsize>| {
         move || {
