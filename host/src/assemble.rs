@@ -28,7 +28,10 @@ use crate::{
         Action, Affinity, Cluster, Extras, Generation, PluginRef, Reply, RoutePlan, Routes, Scorer, Slot, Split,
     },
     telemetry::RouteMetrics,
-    upstream::dns::{self, Names},
+    upstream::{
+        Circuit,
+        dns::{self, Names},
+    },
 };
 
 /// What assembling needs beside the configuration.
@@ -170,6 +173,8 @@ fn cluster(config: &config::Cluster, parts: &Parts<'_>, before: Option<&Arc<Clus
     }
     let cursor = before.map_or_else(|| Arc::new(Cursor::default()), |b| Arc::clone(&b.cursor));
     let retries = before.map_or_else(Arc::default, |b| Arc::clone(&b.retries));
+    let carried = before.filter(|b| b.config.circuit == config.circuit);
+    let circuit = carried.map_or_else(|| Circuit::new(config.circuit), |b| b.circuit.clone());
     let config = Arc::new(config.clone());
     // Where nothing changed that picking depends on, tables are kept as well: most publications swap a plugin only.
     if let Some(before) = before.filter(|b| b.config.endpoints == config.endpoints && same(&b.endpoints, &endpoints)) {
@@ -185,7 +190,7 @@ fn cluster(config: &config::Cluster, parts: &Parts<'_>, before: Option<&Arc<Clus
             Arc::new(Picker::new(Arc::clone(&before.endpoints), algorithm, rules, parts.now))
         };
         let endpoints = Arc::clone(&before.endpoints);
-        let cluster = Cluster { config, endpoints, cursor, retries, load, native, scorer };
+        let cluster = Cluster { config, endpoints, cursor, retries, circuit, load, native, scorer };
         // A state is the endpoint's own and no part of what is configured: the picker follows it here.
         return match cluster.native.renewed(parts.now) {
             Some(native) => cluster.with_native(native),
@@ -193,7 +198,7 @@ fn cluster(config: &config::Cluster, parts: &Parts<'_>, before: Option<&Arc<Clus
         };
     }
     let native = Arc::new(Picker::new(Arc::clone(&endpoints), algorithm, rules, parts.now));
-    Cluster { config, endpoints, cursor, retries, load, native, scorer }
+    Cluster { config, endpoints, cursor, retries, circuit, load, native, scorer }
 }
 
 /// Where an endpoint is: at its address, or at those that its name stands for.

@@ -19,14 +19,14 @@ use witgate_core::{
     balance::{Cursor, Picker},
     config::{self, Config, HeaderRules, Key, OnError},
     endpoint::{ClusterLoad, Endpoint},
-    limits::{RateLimiter, Retries},
+    limits::{Count, RateLimiter},
     rewrite::Rewrite,
     routing::RouteTable,
     split,
 };
 use witgate_policy::Plugin;
 
-use crate::telemetry::RouteMetrics;
+use crate::{telemetry::RouteMetrics, upstream::Circuit};
 
 /// Everything that decides about a request.
 #[derive(Clone)]
@@ -164,7 +164,10 @@ pub struct Cluster {
     /// Round-robin's place, carried across generations.
     pub cursor: Arc<Cursor>,
     /// Retries under way, carried across generations.
-    pub retries: Arc<Retries>,
+    pub retries: Arc<Count>,
+    /// What is refused where too much is going on; none where nothing is limited. Carried across generations while the
+    /// limits stay: with others, counting begins anew.
+    pub circuit: Option<Arc<Circuit>>,
     /// Requests in flight where loads are bounded, carried across generations.
     pub load: Arc<ClusterLoad>,
     /// The native algorithm (a plugin's fallback where a plugin scores).
@@ -246,6 +249,8 @@ pub struct Live {
     configured: watch::Sender<u64>,
     /// Wakes who ejects endpoints and makes pickers anew.
     observed: Notify,
+    /// Wakes workers that may have idle connections for whose places somebody waits.
+    crowded: watch::Sender<()>,
 }
 
 impl Live {
@@ -258,6 +263,7 @@ impl Live {
             changed,
             configured,
             observed: Notify::new(),
+            crowded: watch::channel(()).0,
         })
     }
 
@@ -291,6 +297,16 @@ impl Live {
     /// Waits until something was observed since this was last waited for. For one who waits.
     pub async fn observed(&self) {
         self.observed.notified().await;
+    }
+
+    /// Somebody waits for a connection that another worker could make room for.
+    pub fn note_crowded(&self) {
+        self.crowded.send_replace(());
+    }
+
+    /// Wakes when somebody does.
+    pub fn subscribe_crowded(&self) -> watch::Receiver<()> {
+        self.crowded.subscribe()
     }
 
     /// Wakes with each publication that changes more than weight tables.

@@ -18,6 +18,8 @@ pub enum Reason {
     NoRoute,
     /// The cluster has no endpoint that may be picked.
     NoHealthyEndpoint,
+    /// A limit of the cluster is reached.
+    CircuitOpen,
     /// No connection to an endpoint could be made.
     ConnectFailure,
     /// The endpoint closed or reset the connection before its response was whole.
@@ -45,6 +47,7 @@ impl Reason {
         Self::BodyTooLarge,
         Self::NoRoute,
         Self::NoHealthyEndpoint,
+        Self::CircuitOpen,
         Self::ConnectFailure,
         Self::UpstreamReset,
         Self::UpstreamMalformed,
@@ -64,6 +67,7 @@ impl Reason {
             Self::BodyTooLarge => "body-too-large",
             Self::NoRoute => "no-route",
             Self::NoHealthyEndpoint => "no-healthy-endpoint",
+            Self::CircuitOpen => "circuit-open",
             Self::ConnectFailure => "connect-failure",
             Self::UpstreamReset => "upstream-reset",
             Self::UpstreamMalformed => "upstream-malformed",
@@ -83,7 +87,7 @@ impl Reason {
             Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::NoHealthyEndpoint | Self::PluginFailure => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoHealthyEndpoint | Self::CircuitOpen | Self::PluginFailure => StatusCode::SERVICE_UNAVAILABLE,
             Self::ConnectFailure | Self::UpstreamReset | Self::UpstreamMalformed => StatusCode::BAD_GATEWAY,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,

@@ -242,6 +242,7 @@ async fn work(worker: Rc<Worker>, sockets: Vec<Share>) {
         .collect();
     tokio::task::spawn_local(Rc::clone(&worker).follow_generations());
     tokio::task::spawn_local(Rc::clone(&worker).sweep());
+    tokio::task::spawn_local(Rc::clone(&worker).make_room());
     tokio::task::spawn_local(Rc::clone(&worker.deadlines).run());
     worker.drain.reached(Phase::Drain).await;
     let drain_timeout = worker.live.load().config.runtime.drain_timeout;

@@ -10,7 +10,7 @@ use std::{
 
 use http::{HeaderName, HeaderValue};
 use witgate_core::config::{
-    Action, AdminListen, Affinity, Algorithm, Balance, Cluster, Config, Diagnostics, FailurePercentage, HeaderRules,
+    Action, AdminListen, Affinity, Algorithm, Balance, Circuit, Cluster, Config, Diagnostics, FailurePercentage, HeaderRules,
     HostPattern, Isolation, Key, OnError, Parsed, PathMatch, Probe, RateLimit, Retry, RetryBudget, RetryOn, Rewrite,
     ScoreMode, Severity, SlowStart, SuccessRate, ValueMatch, parse,
 };
@@ -176,6 +176,9 @@ mod accepted {
         };
         assert_eq!(config.routes[1].response_headers, rules);
         assert!(config.routes[0].request_headers.is_empty() && config.routes[0].response_headers.is_empty());
+        let circuit =
+            Circuit { max_connections: Some(100), max_pending: 1024, max_requests: None, max_retries: Some(0) };
+        assert_eq!(config.clusters[0].circuit, circuit);
         assert!(matches!(&config.routes[4].action, Action::Redirect { status, .. } if status.as_u16() == 308));
 
         let addresses: Vec<_> = config.clusters[0].endpoints.iter().map(|e| e.address.as_str()).collect();
@@ -522,12 +525,12 @@ error: `protocol` is not supported by this version of Witgate
             ],
         );
         check_cluster(
-            "endpoints=[]\nbalance='least-requests'\nconnect_timeout='0s'\npool={idle=-1,max_pending=1}\nprotocol='auto'\n",
+            "endpoints=[]\nbalance='least-requests'\nconnect_timeout='0s'\npool={idle=-1,max_requests=0}\nprotocol='auto'\n",
             &[
                 "4:9 cluster[0].balance: bad `balance`: \"least-requests\" is none of the accepted words | \"round-robin\", \"least-request\", \"peak-ewma\", \"random\", \"ring-hash\", \"maglev\" or { plugin = \"…\" } | did you mean \"least-request\"?",
                 "5:17 cluster[0].connect_timeout: bad `connect_timeout`: \"0s\" is out of range |…",
                 "6:12 cluster[0].pool.idle: bad `idle`: -1 is out of range |…",
-                "6:15 cluster[0].pool.max_pending: `max_pending` is not supported by this version of Witgate |…",
+                "6:28 cluster[0].pool.max_requests: bad `max_requests`: 0 is out of range | an integer from 1 to 1000000 | -",
                 "7:1 cluster[0].protocol: `protocol` is not supported by this version of Witgate |…",
             ],
         );

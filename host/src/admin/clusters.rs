@@ -14,7 +14,7 @@ use super::{
     reply::{self, ApiError, Reply},
     units::{age_ms, millis, number},
 };
-use crate::{control::Control, generation::Cluster};
+use crate::{control::Control, generation::Cluster, upstream::Circuit};
 
 /// `{"generation", "clusters": [cluster]}`, in file order; each as [`show`] gives it.
 pub(super) fn list(control: &Control) -> Reply {
@@ -24,7 +24,7 @@ pub(super) fn list(control: &Control) -> Reply {
     reply::json(StatusCode::OK, &json!({ "generation": generation.serial, "clusters": clusters }))
 }
 
-/// `{"name", "balance", "scorer", "eligible", "panic", "endpoints": [{"address", "authority", "zone", "priority", "state", "drained_by", "health",
+/// `{"name", "balance", "scorer", "eligible", "panic", "circuit", "endpoints": [{"address", "authority", "zone", "priority", "state", "drained_by", "health",
 /// "complaint", "ejected", "ejections", "weight", "effective_weight", "in_flight", "latency_ms", "success_rate", "requests",
 /// "failures", "available_ms"}]}`
 pub(super) fn show(control: &Control, name: &str) -> Result<Reply, ApiError> {
@@ -43,8 +43,23 @@ fn one(cluster: &Cluster, now: Instant) -> Value {
         "scorer": scorer(cluster, now),
         "eligible": picker.eligible_count(),
         "panic": picker.is_panicking(),
+        "circuit": circuit(cluster),
         "connect_timeout_ms": millis(cluster.config.connect_timeout),
         "endpoints": endpoints,
+    })
+}
+
+/// What is limited in the cluster, as it stands and at most: null where there is no limit.
+fn circuit(cluster: &Cluster) -> Value {
+    let limits = cluster.config.circuit;
+    let counted = cluster.circuit.as_deref();
+    let show = |now: Option<u32>, most: Option<u32>| most.map(|most| json!({ "now": now.unwrap_or(0), "max": most }));
+    let waits = limits.max_connections.map(|_| limits.max_pending);
+    json!({
+        "connections": show(counted.and_then(Circuit::connections), limits.max_connections),
+        "pending": show(counted.map(Circuit::pending), waits),
+        "requests": show(counted.map(Circuit::requests), limits.max_requests),
+        "retries": show(Some(cluster.retries.now()), limits.max_retries),
     })
 }
 

@@ -175,7 +175,16 @@ impl Scrape {
         page.family(names::ENDPOINT_EJECTIONS, all().map(|(l, e)| (l, e.ejections())), counter)?;
         let panics = self.generation.clusters.iter();
         let panics = panics.map(|c| ([("cluster", c.config.name.as_str())], u64::from(c.native.is_panicking())));
-        page.family(names::CLUSTER_PANIC, panics, gauge)
+        page.family(names::CLUSTER_PANIC, panics, gauge)?;
+        let circuits = || {
+            let clusters = self.generation.clusters.iter();
+            clusters.filter_map(|c| {
+                let circuit = c.circuit.as_ref()?;
+                Some(([("cluster", c.config.name.as_str())], circuit.connections()?, circuit.pending()))
+            })
+        };
+        page.family(names::CLUSTER_CONNECTIONS, circuits().map(|(l, open, _)| (l, u64::from(open))), gauge)?;
+        page.family(names::CLUSTER_PENDING, circuits().map(|(l, _, pending)| (l, u64::from(pending))), gauge)
     }
 
     fn plugins(&self, page: &mut Page<'_, '_>) -> fmt::Result {

@@ -28,8 +28,8 @@ use crate::{
     generation::{Affinity, Cluster, Scorer},
     reason::Reason,
     scores,
-    upstream::{self, BodyFate, Connection, Incoming},
-    worker::{Worker, deadlines::Deadline},
+    upstream::{self, BodyFate, ConnectError, Connection, Full, Granted, Incoming},
+    worker::deadlines::Deadline,
 };
 
 /// Waits for `sending` no longer than `deadline`.
@@ -52,6 +52,9 @@ pub async fn forward(flight: &mut Flight) -> Outcome {
     let Flight { head, body, fate, forward, decided, exchange } = flight;
     let (worker, generation) = (Rc::clone(exchange.worker()), Rc::clone(exchange.generation()));
     let cluster = generation.clusters.get(forward.cluster).ok_or(Reason::NoHealthyEndpoint)?;
+    if let Some(circuit) = &cluster.circuit {
+        exchange.admitted(circuit.admit().map_err(|Full| Reason::CircuitOpen)?);
+    }
     let mut tries = Tries::new(exchange.retry(), head, body);
     // A stream of HTTP/2 is a task of its own, which had to wait for its turn.
     let now = if head.version == Version::HTTP_2 { Instant::now() } else { *decided };
@@ -69,7 +72,8 @@ pub async fn forward(flight: &mut Flight) -> Outcome {
     loop {
         let endpoint = cluster.endpoints.get(index).ok_or(Reason::NoHealthyEndpoint)?;
         exchange.trying(forward.cluster, endpoint.begin());
-        let failed = match connection(&worker, cluster, endpoint, tries.time()).await {
+        let failed = match connection(exchange, cluster, endpoint, tries.time()).await {
+            Err(ConnectError::Full) => return Err(Reason::CircuitOpen),
             Err(error) => {
                 worker.cells().connect_failed.up();
                 began = Instant::now();
@@ -158,20 +162,45 @@ pub fn choose(
     picker.pick(&cluster.cursor, forward.hash, &[], now, &mut || asker.random()).ok_or(Reason::NoHealthyEndpoint)
 }
 
+/// A connection to the endpoint, and whether it was there before.
 async fn connection(
-    worker: &Rc<Worker>,
+    exchange: &mut Exchange,
     cluster: &Cluster,
     endpoint: &Arc<Endpoint>,
     time: Option<Duration>,
-) -> Result<(Box<Connection>, bool), upstream::ConnectError> {
+) -> Result<(Box<Connection>, bool), ConnectError> {
+    let worker = exchange.worker();
     if let Some(connection) = worker.upstreams.take(endpoint) {
         worker.cells().reused.up();
         return Ok((connection, true));
     }
     // On the heap, as it is large and rare: what a request's future holds is moved with it.
+    Box::pin(make_connection(exchange, cluster, endpoint, time)).await
+}
+
+async fn make_connection(
+    exchange: &mut Exchange,
+    cluster: &Cluster,
+    endpoint: &Arc<Endpoint>,
+    time: Option<Duration>,
+) -> Result<(Box<Connection>, bool), ConnectError> {
+    let worker = Rc::clone(exchange.worker());
     let timeout = cluster.config.connect_timeout.min(time.unwrap_or(Duration::MAX));
-    let connecting = upstream::connect(endpoint, timeout, &cluster.config.pool);
-    let connection = Box::pin(connecting).await?;
+    let mut place = None;
+    if let Some(circuit) = cluster.circuit.as_ref().filter(|circuit| circuit.limits_connections()) {
+        let aside = exchange.set_aside();
+        let ask = || worker.live.shared().note_crowded();
+        match worker.upstreams.grant(circuit, endpoint, timeout, ask).await? {
+            Granted::Connection(connection) => {
+                exchange.take_up(aside);
+                worker.cells().reused.up();
+                return Ok((connection, true));
+            }
+            Granted::Place(granted) => place = Some(granted),
+        }
+        exchange.take_up(aside);
+    }
+    let connection = upstream::connect(endpoint, timeout, &cluster.config.pool, place).await?;
     worker.cells().connected.up();
     Ok((connection, false))
 }

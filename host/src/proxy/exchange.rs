@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use witgate_core::{
     config::Retry,
     endpoint::{InFlight, Outcome},
+    limits::Counted,
     outlier,
 };
 
@@ -41,6 +42,8 @@ pub struct Exchange {
     cluster: usize,
     /// Counts the request at its endpoint while it lives.
     in_flight: Option<InFlight>,
+    /// Counts it in the cluster while it lives, where requests are limited there.
+    admitted: Option<Counted>,
     settled: bool,
 }
 
@@ -58,6 +61,7 @@ impl Exchange {
             status: None,
             cluster: 0,
             in_flight: None,
+            admitted: None,
             settled: false,
         }
     }
@@ -70,6 +74,11 @@ impl Exchange {
     /// Charges the request to the route that matched.
     pub fn routed(&mut self, route: usize) {
         self.route = Some(route);
+    }
+
+    /// The cluster lets it in.
+    pub fn admitted(&mut self, counted: Option<Counted>) {
+        self.admitted = counted;
     }
 
     /// An endpoint of the cluster with this index is being tried.
@@ -91,6 +100,16 @@ impl Exchange {
         {
             self.worker.live.shared().note_observed();
         }
+    }
+
+    /// Takes the endpoint out of the accounts while nothing is asked of it: whatever comes is not its fault.
+    pub fn set_aside(&mut self) -> Option<InFlight> {
+        self.in_flight.take()
+    }
+
+    /// Puts it back.
+    pub fn take_up(&mut self, in_flight: Option<InFlight>) {
+        self.in_flight = in_flight;
     }
 
     /// Charges a timeout to the endpoint that was being tried.
@@ -166,6 +185,7 @@ impl Exchange {
             return;
         }
         self.in_flight = None;
+        self.admitted = None;
         let metrics = self.plan().map_or(&self.worker.telemetry.unrouted, |route| &route.metrics);
         let took = self.began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
         metrics.record(self.worker.id, self.status, took);

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use witgate_core::{
     config::{Retry, RetryOn},
     endpoint::{Endpoint, Outcome},
-    limits::{self, Retrying},
+    limits::{self, Counted},
     request::Head,
 };
 
@@ -40,7 +40,7 @@ pub struct Tries {
     /// Indices of the endpoints that were tried.
     tried: SmallVec<[u32; 4]>,
     /// Counts in the cluster's budget.
-    retrying: Option<Retrying>,
+    retrying: Option<Counted>,
 }
 
 impl Tries {
@@ -110,7 +110,8 @@ impl Tries {
             self.retrying = None;
         } else if self.retrying.is_none() {
             let in_flight = || cluster.endpoints.iter().map(|e| u64::from(Endpoint::in_flight(e))).sum();
-            self.retrying = cluster.retries.begin(cluster.config.retry_budget, in_flight);
+            let most = cluster.config.circuit.max_retries;
+            self.retrying = limits::begin_retry(&cluster.retries, cluster.config.retry_budget, most, in_flight);
             if self.retrying.is_none() {
                 worker.cells().retries_refused.up();
                 return None;

@@ -81,6 +81,11 @@ metrics! {
     CLUSTER_PANIC: Gauge "witgate_cluster_panic",
         "1 while too few endpoints are available and all are picked. {cluster}";
 
+    CLUSTER_CONNECTIONS: Gauge "witgate_cluster_connections",
+        "Connections that are open or being made, where pool.max_connections limits them. {cluster}";
+    CLUSTER_PENDING: Gauge "witgate_cluster_pending",
+        "Requests that wait for one of these connections. {cluster}";
+
     PLUGIN_CALLS: Counter "witgate_plugin_calls_total",
         "Calls of a plugin; a version that becomes live again counts on. {plugin, version, question}";
     PLUGIN_FALLBACKS: Counter "witgate_plugin_fallbacks_total",

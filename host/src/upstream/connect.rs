@@ -5,7 +5,7 @@ use std::{io, sync::Arc, time::Duration};
 use tokio::net::TcpStream;
 use witgate_core::endpoint::Endpoint;
 
-use super::{Connection, Stream};
+use super::{Connection, Full, Stream, circuit::Place};
 
 /// Why no connection was made. Nothing was sent: trying elsewhere is safe.
 #[derive(Debug, thiserror::Error)]
@@ -16,13 +16,23 @@ pub enum ConnectError {
     /// `connect_timeout` passed.
     #[error("not connected within {0:?}")]
     Timeout(Duration),
+    /// The cluster has as many connections as it may, and none was to be had in time.
+    #[error("the cluster has as many connections as it may")]
+    Full,
 }
 
-/// Connects within `timeout`.
+impl From<Full> for ConnectError {
+    fn from(Full: Full) -> Self {
+        Self::Full
+    }
+}
+
+/// Connects within `timeout`. The connection holds its place, where it needs one, until it is closed.
 pub async fn connect(
     endpoint: &Arc<Endpoint>,
     timeout: Duration,
     pool: &witgate_core::config::Pool,
+    place: Option<Place>,
 ) -> Result<Box<Connection>, ConnectError> {
     // A DNS name is resolved by the system, on a thread of its own; an IP address is not.
     let stream = tokio::time::timeout(timeout, TcpStream::connect(endpoint.address()))
@@ -30,5 +40,10 @@ pub async fn connect(
         .map_err(|_| ConnectError::Timeout(timeout))??;
     // Small requests must not wait for the acknowledgement of the one before.
     stream.set_nodelay(true)?;
-    Ok(Box::new(Connection::new(Stream::Tcp(stream), Arc::clone(endpoint), pool.clone(), std::time::Instant::now())))
+    let now = std::time::Instant::now();
+    let mut connection = Box::new(Connection::new(Stream::Tcp(stream), Arc::clone(endpoint), pool.clone(), now));
+    if let Some(place) = place {
+        connection.take_place(place);
+    }
+    Ok(connection)
 }

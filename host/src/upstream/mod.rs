@@ -1,11 +1,13 @@
 //! Connections to endpoints: one pool a worker and endpoint, touched by that worker alone.
 
 mod body;
+mod circuit;
 mod connect;
 pub mod dns;
 mod h1;
 pub mod probe;
 mod stream;
+mod waiting;
 
 use std::{
     cell::RefCell,
@@ -17,12 +19,15 @@ use rustc_hash::FxHashMap;
 use witgate_core::endpoint::Endpoint;
 
 pub use body::{BodyError, BodyFate, Fate, RequestBody};
+pub use circuit::{Circuit, Full};
 pub use connect::{ConnectError, connect};
 use h1::Room;
 #[cfg(feature = "internals")]
 pub use h1::alone;
 pub use h1::{Connection, Error, Incoming, end_of_head};
 pub use stream::Stream;
+pub use waiting::Granted;
+use waiting::Waiting;
 
 /// A worker's idle connections, by the endpoint's identity in memory. An entry keeps its endpoint alive, so that the
 /// identity cannot be taken by another one. Keys are the proxy's own: a fast hash will do.
@@ -32,6 +37,8 @@ pub struct Upstreams {
     /// Buffers of connections that are idle now. The next request gets the one that was used last, which is in the
     /// processor's cache, whichever of a thousand endpoints it goes to.
     rooms: RefCell<Vec<Room>>,
+    /// Requests that wait where connections are limited.
+    waiting: Waiting,
 }
 
 /// Buffers that are kept without a use, at the most. As many as requests end before another begins, mostly.
@@ -54,6 +61,9 @@ impl Upstreams {
         let pool = pools.get_mut(&identity(endpoint))?;
         while let Some(mut connection) = pool.idle.pop() {
             if connection.is_open() {
+                if let Some(place) = connection.place_mut() {
+                    place.wake();
+                }
                 connection.move_in(self.rooms.borrow_mut().pop().unwrap_or_default());
                 return Some(connection);
             }
@@ -62,7 +72,8 @@ impl Upstreams {
     }
 
     /// Takes a connection back that can carry another request.
-    pub fn give_back(&self, mut connection: Box<Connection>) {
+    pub fn give_back(&self, connection: Box<Connection>) {
+        let Some(mut connection) = self.hand_on(connection) else { return };
         let room = connection.move_out();
         let mut rooms = self.rooms.borrow_mut();
         if rooms.len() < ROOMS {

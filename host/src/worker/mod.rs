@@ -129,6 +129,14 @@ impl Worker {
         }
     }
 
+    /// Closes idle connections for whose places somebody waits, in whichever worker.
+    pub async fn make_room(self: Rc<Self>) {
+        let mut crowded = self.live.shared().subscribe_crowded();
+        while crowded.changed().await.is_ok() {
+            self.upstreams.make_room();
+        }
+    }
+
     /// Closes what was silent for too long, upstream and downstream.
     pub async fn sweep(self: Rc<Self>) {
         let mut every = tokio::time::interval(REAP_INTERVAL / 2);

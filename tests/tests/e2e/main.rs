@@ -1,5 +1,6 @@
 //! End-to-end tests by feature, in one binary so that they link once.
 
+mod circuit;
 mod dns;
 mod drain;
 mod examples;

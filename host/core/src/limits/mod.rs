@@ -5,7 +5,7 @@ mod rate;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicU32, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -17,36 +17,50 @@ use crate::{
 
 pub use rate::RateLimiter;
 
-/// The retries of a cluster that are under way, over all workers. Carried across generations.
+/// How many of a thing are going on in a cluster, over all workers: on cache lines of its own, as all of them write it, and
+/// in one order for all, so that who counts and then looks elsewhere is seen by who does the reverse.
 #[derive(Debug, Default)]
-pub struct Retries(AtomicU32);
+#[repr(align(128))]
+pub struct Count(AtomicU32);
 
-/// A retry under way, counted until this is dropped.
+/// One of them, counted until this is dropped.
 #[derive(Debug)]
-#[must_use = "the retry counts only while this lives"]
-pub struct Retrying(Arc<Retries>);
+#[must_use = "it counts only while this lives"]
+pub struct Counted(Arc<Count>);
 
-impl Retries {
-    /// Begins one where the budget has room. `in_flight` is asked for only where more than the minimum are under way.
-    pub fn begin(self: &Arc<Self>, budget: RetryBudget, in_flight: impl FnOnce() -> u64) -> Option<Retrying> {
-        let mut most = u64::from(budget.min);
-        if u64::from(self.0.load(Relaxed)) >= most {
-            most = most.max(in_flight() * u64::from(budget.percent) / 100);
-        }
-        let room = |under_way: u32| (u64::from(under_way) < most).then_some(under_way + 1);
-        self.0.fetch_update(Relaxed, Relaxed, room).is_ok().then(|| Retrying(Arc::clone(self)))
+impl Count {
+    /// One more, where there are fewer than `most`.
+    pub fn begin(self: &Arc<Self>, most: u32) -> Option<Counted> {
+        let room = |now: u32| (now < most).then_some(now + 1);
+        self.0.fetch_update(SeqCst, SeqCst, room).is_ok().then(|| Counted(Arc::clone(self)))
     }
 
-    /// How many are under way.
-    pub fn under_way(&self) -> u32 {
-        self.0.load(Relaxed)
+    /// How many there are.
+    pub fn now(&self) -> u32 {
+        self.0.load(SeqCst)
     }
 }
 
-impl Drop for Retrying {
+impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Relaxed);
+        self.0.0.fetch_sub(1, SeqCst);
     }
+}
+
+/// One more retry where the budget has room, and never more than `most` at once. `in_flight` is asked for only where more
+/// than the budget's minimum are under way.
+pub fn begin_retry(
+    retries: &Arc<Count>,
+    budget: RetryBudget,
+    most: Option<u32>,
+    in_flight: impl FnOnce() -> u64,
+) -> Option<Counted> {
+    let mut allowed = budget.min;
+    if retries.now() >= allowed {
+        let share = in_flight() * u64::from(budget.percent) / 100;
+        allowed = allowed.max(u32::try_from(share).unwrap_or(u32::MAX));
+    }
+    retries.begin(most.map_or(allowed, |most| allowed.min(most)))
 }
 
 /// How long to wait before the `nth` retry, from 0: any time up to `backoff` × 2^n, ten times `backoff` at the most ("full
@@ -62,20 +76,24 @@ mod tests {
 
     #[test]
     fn a_budget_has_room_for_a_part_of_what_is_in_flight_and_for_its_minimum() {
-        let retries = Arc::new(Retries::default());
+        let retries = Arc::new(Count::default());
         let budget = RetryBudget { percent: 20, min: 3 };
-        let begin = |in_flight| retries.begin(budget, || in_flight);
+        let begin = |in_flight| begin_retry(&retries, budget, None, || in_flight);
         let mut held: Vec<_> = (0..3).map(|_| begin(0).expect("the minimum")).collect();
         assert!(begin(19).is_none(), "a fifth of 19 is 3");
         held.push(begin(20).expect("a fifth of 20 is 4"));
         assert!(begin(20).is_none());
-        assert_eq!(retries.under_way(), 4);
+        assert_eq!(retries.now(), 4);
+        assert!(
+            begin_retry(&retries, budget, Some(4), || 1_000).is_none(),
+            "four is the most, whatever the budget says"
+        );
         held.pop();
         held.push(begin(20).expect("one has ended"));
         held.clear();
-        assert_eq!(retries.under_way(), 0);
+        assert_eq!(retries.now(), 0);
         let none = RetryBudget { percent: 0, min: 0 };
-        assert!(retries.begin(none, || 1_000_000).is_none());
+        assert!(begin_retry(&retries, none, Some(9), || 1_000_000).is_none());
     }
 
     #[test]

@@ -25,7 +25,7 @@ use http_body::{Frame, SizeHint};
 use tokio::io::AsyncReadExt;
 use witgate_core::{config, endpoint::Endpoint, request::Head};
 
-use super::{BodyError, RequestBody, Stream};
+use super::{BodyError, RequestBody, Stream, circuit::Place};
 use decode::{Decoded, Decoder};
 use send::{SendError, Sending};
 
@@ -81,6 +81,8 @@ pub struct Connection {
     endpoint: Arc<Endpoint>,
     limits: config::Pool,
     idle_since: Instant,
+    /// Among those that the cluster may have, where they are limited. On the heap, as few are.
+    place: Option<Box<Place>>,
 }
 
 /// What a connection needs while it carries a request.
@@ -100,7 +102,22 @@ impl Default for Room {
 impl Connection {
     /// A connection that was just made.
     pub fn new(stream: Stream, endpoint: Arc<Endpoint>, limits: config::Pool, now: Instant) -> Self {
-        Self { stream, room: Room::default(), endpoint, limits, idle_since: now }
+        Self { stream, room: Room::default(), endpoint, limits, idle_since: now, place: None }
+    }
+
+    /// Has it hold a place while it is open.
+    pub(in super::super) fn take_place(&mut self, place: Place) {
+        self.place = Some(Box::new(place));
+    }
+
+    /// Its place, where it needs one.
+    pub(in super::super) fn place(&self) -> Option<&Place> {
+        self.place.as_deref()
+    }
+
+    /// The same, to change it.
+    pub(in super::super) fn place_mut(&mut self) -> Option<&mut Place> {
+        self.place.as_deref_mut()
     }
 
     /// Where it leads.

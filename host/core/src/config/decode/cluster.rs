@@ -6,8 +6,8 @@ use super::{
     super::{
         endpoints::MAX_PRIORITY,
         model::{
-            Algorithm, Balance, Cluster, DEFAULT_OVERPROVISIONING, DEFAULT_PANIC_PERCENT, Endpoint, Outlier, Pool,
-            RetryBudget, ScoreMode,
+            Algorithm, Balance, Circuit, Cluster, DEFAULT_MAX_PENDING, DEFAULT_OVERPROVISIONING, DEFAULT_PANIC_PERCENT,
+            Endpoint, Outlier, Pool, RetryBudget, ScoreMode,
         },
         reader::{Spot, Table, Value},
         references::{References, report_repeats},
@@ -28,6 +28,8 @@ const ALGORITHMS: [(&str, Algorithm); 6] = [
 ];
 /// Zones of `zone_failover`.
 const MAX_ZONES: usize = 64;
+/// More than any machine has sockets for, or any cluster requests.
+const MAX_AT_ONCE: u32 = 1_000_000;
 
 pub(super) fn cluster<'a>(table: Table<'a>, references: &mut References<'a>) -> Option<Cluster> {
     table.later(&["tls", "protocol"]);
@@ -39,7 +41,8 @@ pub(super) fn cluster<'a>(table: Table<'a>, references: &mut References<'a>) -> 
         Some(value) => balance(&value, references),
     };
     let connect_timeout = time(&table, "connect_timeout", DEFAULT_CONNECT_TIMEOUT);
-    let pool = table.table("pool", "{ idle = 32, idle_timeout = \"60s\" }").map(pool).unwrap_or_default();
+    let pool = table.table("pool", "{ idle = 32, idle_timeout = \"60s\" }").map(pool);
+    let (pool, circuit) = pool.unwrap_or_default();
     let health = table.table("health", "{ http = { path = \"/healthz\" } }").and_then(health::health);
     let slow_start = table.table("slow_start", "{ window = \"30s\" }").and_then(health::slow_start);
     let outlier = table.take("outlier").and_then(|value| outlier(&value, endpoints.len()));
@@ -64,6 +67,7 @@ pub(super) fn cluster<'a>(table: Table<'a>, references: &mut References<'a>) -> 
         zone_failover,
         hash_balance_factor,
         retry_budget: retry_budget.unwrap_or_default(),
+        circuit,
     })
 }
 
@@ -194,15 +198,23 @@ fn mode(table: &Table<'_>) -> Option<ScoreMode> {
     Some(ScoreMode::Weigh { interval, stale_after })
 }
 
-fn pool(table: Table<'_>) -> Pool {
+fn pool(table: Table<'_>) -> (Pool, Circuit) {
     let mut pool = Pool::default();
-    table.later(&["max_connections", "max_pending", "max_requests", "max_retries"]);
     if let Some(idle) = table.take("idle").and_then(|value| value.integer(0..=10_000_u16)) {
         pool.idle = idle.into();
     }
     if let Some(timeout) = table.take("idle_timeout").and_then(|value| duration(&value, SOME_TIME)) {
         pool.idle_timeout = timeout;
     }
+    let most = |key, least| table.take(key).and_then(|value| value.integer(least..=MAX_AT_ONCE));
+    let max_connections = most("max_connections", 1);
+    let max_pending = table.take("max_pending");
+    if let (Some(value), None) = (&max_pending, max_connections) {
+        let message = "nothing ever waits: there is no `max_connections`";
+        value.report(Finding::warning(&value.spot, message).expected("`max_connections` beside it"));
+    }
+    let max_pending = max_pending.and_then(|value| value.integer(0..=MAX_AT_ONCE)).unwrap_or(DEFAULT_MAX_PENDING);
+    let (max_requests, max_retries) = (most("max_requests", 1), most("max_retries", 0));
     table.finish();
-    pool
+    (pool, Circuit { max_connections, max_pending, max_requests, max_retries })
 }

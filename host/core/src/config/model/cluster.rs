@@ -42,7 +42,27 @@ pub struct Cluster {
     pub hash_balance_factor: Option<u32>,
     /// How many requests may be tried again at once.
     pub retry_budget: RetryBudget,
+    /// What is refused where too much is going on.
+    pub circuit: Circuit,
 }
+
+/// `max_connections`, `max_pending`, `max_requests` and `max_retries` of `pool`: what may be going on in the cluster at
+/// once, over all workers (Envoy's circuit breakers). Each is off where the file is silent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Circuit {
+    /// Connections to the cluster's endpoints, idle ones included.
+    pub max_connections: Option<u32>,
+    /// Requests that wait for one of these connections; default [`DEFAULT_MAX_PENDING`]. Means nothing without
+    /// `max_connections`.
+    pub max_pending: u32,
+    /// Requests in flight.
+    pub max_requests: Option<u32>,
+    /// Retries under way, whatever the budget allows.
+    pub max_retries: Option<u32>,
+}
+
+/// `max_pending` where the file is silent: Envoy's `max_pending_requests`.
+pub const DEFAULT_MAX_PENDING: u32 = 1024;
 
 /// `retry_budget`: as many retries at once as the percentage of the requests in flight, or as `min`, whichever is more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -273,6 +293,12 @@ pub enum ScoreMode {
         /// 2 to 8; default 2.
         choices: usize,
     },
+}
+
+impl Default for Circuit {
+    fn default() -> Self {
+        Self { max_connections: None, max_pending: DEFAULT_MAX_PENDING, max_requests: None, max_retries: None }
+    }
 }
 
 impl Default for Pool {
