@@ -93,7 +93,7 @@ pub async fn forward(flight: &mut Flight) -> Outcome {
                         let now = Instant::now();
                         let outcome = Tried::of_status(parts.status);
                         exchange.tried(now, Some(now.saturating_duration_since(began)), outcome);
-                        if !tries.covers_response(outcome) {
+                        if !tries.covers_response(outcome, body) {
                             finish(&mut parts, exchange, forward, endpoint);
                             return Ok((parts, incoming, now));
                         }
@@ -101,7 +101,7 @@ pub async fn forward(flight: &mut Flight) -> Outcome {
                     }
                     // The endpoint closed a kept connection while the request was on its way (RFC 9112 §9.3.1): it goes to
                     // the same endpoint, over another connection.
-                    Some(Err(failed)) if reused && failed.untouched && head.method.is_idempotent() => {
+                    Some(Err(failed)) if reused && failed.unanswered && tries.can_repeat(body) => {
                         began = Instant::now();
                         continue;
                     }
@@ -113,7 +113,7 @@ pub async fn forward(flight: &mut Flight) -> Outcome {
                 }
             }
         };
-        match tries.again(&worker, cluster, forward, index, &failed) {
+        match tries.again(&worker, cluster, forward, index, &failed, body) {
             Some((next, wait)) => {
                 if !wait.is_zero() {
                     Box::pin(tokio::time::sleep(wait)).await;

@@ -35,8 +35,8 @@ pub struct Tries {
     retry: Retry,
     /// Whether the route says what is tried again. Where it does not, only another endpoint will do.
     configured: bool,
-    /// Whether what was sent may be sent again: it changes nothing twice, and there is no body that is gone.
-    repeatable: bool,
+    /// Whether to send the request again changes nothing twice.
+    idempotent: bool,
     /// Indices of the endpoints that were tried.
     tried: SmallVec<[u32; 4]>,
     /// Counts in the cluster's budget.
@@ -44,12 +44,16 @@ pub struct Tries {
 }
 
 impl Tries {
-    /// Before the first.
-    pub fn new(retry: Option<&Retry>, head: &Head, body: &RequestBody) -> Self {
+    /// Before the first. A body that may be sent again is kept, as far as it is little.
+    pub fn new(retry: Option<&Retry>, head: &Head, body: &mut RequestBody) -> Self {
+        let idempotent = head.method.is_idempotent();
+        if idempotent {
+            body.keep();
+        }
         Self {
             retry: retry.copied().unwrap_or_default(),
             configured: retry.is_some(),
-            repeatable: body.is_empty() && head.method.is_idempotent(),
+            idempotent,
             tried: SmallVec::new(),
             retrying: None,
         }
@@ -60,22 +64,27 @@ impl Tries {
         self.retry.per_try_timeout
     }
 
+    /// Whether what was sent may be sent again: it changes nothing twice, and nothing of the body is gone.
+    pub fn can_repeat(&self, body: &RequestBody) -> bool {
+        self.idempotent && body.is_kept()
+    }
+
     /// Whether a response with this outcome is one that may be tried again.
-    pub fn covers_response(&self, outcome: Outcome) -> bool {
+    pub fn covers_response(&self, outcome: Outcome, body: &RequestBody) -> bool {
         let RetryOn { server_error, gateway_error, .. } = self.retry.on;
         let named = match outcome {
             Outcome::GatewayError => gateway_error || server_error,
             Outcome::ServerError => server_error,
             Outcome::Success | Outcome::Local => false,
         };
-        self.repeatable && named
+        named && self.can_repeat(body)
     }
 
-    fn covers(&self, failed: &Failed) -> bool {
+    fn covers(&self, failed: &Failed, body: &RequestBody) -> bool {
         match failed {
             Failed::Connect => self.retry.on.connect_failure,
-            Failed::Sent(error) => self.repeatable && self.retry.on.reset && is_reset(error),
-            Failed::Time => self.repeatable && self.retry.on.reset,
+            Failed::Sent(error) => self.retry.on.reset && is_reset(error) && self.can_repeat(body),
+            Failed::Time => self.retry.on.reset && self.can_repeat(body),
             // Only those that are covered are failures.
             Failed::Status(..) => true,
         }
@@ -90,10 +99,11 @@ impl Tries {
         forward: &Forward,
         at: usize,
         failed: &Failed,
+        body: &RequestBody,
     ) -> Option<(usize, Duration)> {
         let nth = u32::try_from(self.tried.len()).unwrap_or(u32::MAX);
         self.tried.push(u32::try_from(at).unwrap_or(u32::MAX));
-        if nth >= self.retry.attempts || !self.covers(failed) {
+        if nth >= self.retry.attempts || !self.covers(failed, body) {
             return None;
         }
         let now = Instant::now();

@@ -1,5 +1,7 @@
 //! Request bodies on their way to an endpoint: streamed frame by frame, bounded, and honest about who broke them off.
 
+mod replay;
+
 use std::{
     cell::Cell,
     fmt, io,
@@ -11,6 +13,8 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
+
+use replay::Replay;
 
 /// Why a body broke off.
 #[derive(Debug)]
@@ -48,9 +52,18 @@ impl std::error::Error for BodyError {
 
 /// A request's body on its way to an endpoint, bounded by the listener's limit.
 #[derive(Default)]
-pub struct RequestBody(Option<Box<Streamed>>);
+pub struct RequestBody(Option<Box<Reading>>);
 
-struct Streamed {
+/// How it is read.
+enum Reading {
+    /// Once.
+    Once(Source),
+    /// Again and again, while it is little.
+    Again(Replay),
+}
+
+/// What the client sends.
+struct Source {
     incoming: Incoming,
     left: u64,
     fate: Fate,
@@ -94,13 +107,42 @@ impl RequestBody {
             return (Self(None), Fate(None));
         }
         let fate = Fate(Some(Rc::new(Cell::new(BodyFate::Fine))));
-        let streamed = Streamed { incoming, left: limit.unwrap_or(u64::MAX), fate: fate.clone() };
-        (Self(Some(Box::new(streamed))), fate)
+        let source = Source { incoming, left: limit.unwrap_or(u64::MAX), fate: fate.clone() };
+        (Self(Some(Box::new(Reading::Once(source)))), fate)
     }
 
-    /// The body itself, which leaves none: one that was sent is not sent again.
+    /// Has what is sent of it be kept, so that it can be sent again. To be called before it is sent.
+    pub fn keep(&mut self) {
+        if let Some(reading) = self.0.take() {
+            self.0 = Some(Box::new(match *reading {
+                Reading::Once(source) => Reading::Again(Replay::new(source)),
+                again @ Reading::Again(_) => again,
+            }));
+        }
+    }
+
+    /// The body, to be sent. Where it is not kept this leaves none: it is not sent again.
     pub fn take(&mut self) -> Self {
-        Self(self.0.take())
+        match self.0.as_deref() {
+            Some(Reading::Again(replay)) => Self(Some(Box::new(Reading::Again(replay.again())))),
+            _ => Self(self.0.take()),
+        }
+    }
+
+    /// Whether all that was sent of it can be sent again; of one that is not kept this says nothing.
+    pub fn is_kept(&self) -> bool {
+        match self.0.as_deref() {
+            Some(Reading::Again(replay)) => replay.is_kept(),
+            _ => true,
+        }
+    }
+
+    /// The same, and there is no more of it to come.
+    pub fn is_whole(&self) -> bool {
+        match self.0.as_deref() {
+            Some(Reading::Again(replay)) => replay.is_whole(),
+            _ => true,
+        }
     }
 
     /// Whether there is none.
@@ -114,31 +156,48 @@ impl HttpBody for RequestBody {
     type Error = BodyError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Some(this) = &mut self.get_mut().0 else { return Poll::Ready(None) };
-        match ready!(Pin::new(&mut this.incoming).poll_frame(cx)) {
-            Some(Ok(frame)) => {
-                let len = frame.data_ref().map_or(0, |data| data.len() as u64);
-                if len > this.left {
-                    this.fate.set(BodyFate::TooLarge);
-                    return Poll::Ready(Some(Err(BodyError::TooLarge)));
-                }
-                this.left -= len;
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Some(Err(error)) => {
-                this.fate.set(if is_malformed(&error) { BodyFate::Malformed } else { BodyFate::Broken });
-                Poll::Ready(Some(Err(BodyError::Client(error))))
-            }
+        match self.get_mut().0.as_deref_mut() {
+            Some(Reading::Once(source)) => source.poll_frame(cx),
+            Some(Reading::Again(replay)) => replay.poll_frame(cx),
             None => Poll::Ready(None),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(|streamed| streamed.incoming.is_end_stream())
+        match self.0.as_deref() {
+            Some(Reading::Once(source)) => source.incoming.is_end_stream(),
+            Some(Reading::Again(replay)) => replay.is_end_stream(),
+            None => true,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), |streamed| streamed.incoming.size_hint())
+        match self.0.as_deref() {
+            Some(Reading::Once(source)) => source.incoming.size_hint(),
+            Some(Reading::Again(replay)) => replay.size_hint(),
+            None => SizeHint::with_exact(0),
+        }
+    }
+}
+
+impl Source {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
+            Some(Ok(frame)) => {
+                let len = frame.data_ref().map_or(0, |data| data.len() as u64);
+                if len > self.left {
+                    self.fate.set(BodyFate::TooLarge);
+                    return Poll::Ready(Some(Err(BodyError::TooLarge)));
+                }
+                self.left -= len;
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => {
+                self.fate.set(if is_malformed(&error) { BodyFate::Malformed } else { BodyFate::Broken });
+                Poll::Ready(Some(Err(BodyError::Client(error))))
+            }
+            None => Poll::Ready(None),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What is tried again, where, and how often: seen from the client and from the endpoints.
 
 use std::{
-    net::Shutdown,
+    net::{Shutdown, TcpListener},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -10,7 +10,7 @@ use std::{
 
 use witgate_tests::{
     origin::{Origin, respond},
-    proxy::start_before,
+    proxy::{start, start_before},
 };
 
 /// Answers with this status always.
@@ -35,16 +35,104 @@ fn a_reset_is_tried_again_elsewhere_where_that_is_safe() {
     }
     let before = bad.seen().len();
     assert!((1..=20).contains(&before), "each of them was at the bad one at most once: {before}");
-    // Not where it might be done twice, nor where its body is gone.
+    // Not where it might be done twice.
     let mut statuses = Vec::new();
-    for n in 0..10 {
-        statuses
-            .push(running.client().ask(format!("POST /{n} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")).status);
-        let put = format!("PUT /{n} HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhi");
-        statuses.push(running.client().ask(put).status);
+    for n in 0..20 {
+        let post = format!("POST /{n} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{}", n % 2, &"x"[..n % 2]);
+        statuses.push(running.client().ask(post).status);
     }
     assert!(statuses.contains(&200) && statuses.contains(&502), "{statuses:?}");
     assert_eq!(good.seen().len() + bad.seen().len() - before, 20 + 20, "each was sent once");
+}
+
+#[test]
+fn a_body_is_sent_again_while_it_is_little() {
+    let (good, bad) = (says(200), resets());
+    let running = start_before(&[&good, &bad], "", "");
+    let ask = |n: usize, framed: &str| running.client().ask(format!("PUT /{n} HTTP/1.1\r\nhost: x\r\n{framed}")).status;
+    for n in 0..20 {
+        let framed = if n % 4 < 2 {
+            "content-length: 11\r\n\r\nhello world"
+        } else {
+            "transfer-encoding: chunked\r\n\r\n6\r\nhello \r\n5\r\nworld\r\n0\r\n\r\n"
+        };
+        assert_eq!(ask(n, framed), 200, "{framed}");
+    }
+    assert!(!bad.seen().is_empty());
+    let seen = good.seen();
+    assert_eq!(seen.len(), 20);
+    for (n, seen) in seen.iter().enumerate() {
+        assert_eq!((&*seen.body, seen.line.as_str()), (&b"hello world"[..], &*format!("PUT /{n} HTTP/1.1")));
+        assert_eq!(seen.header("content-length"), (n % 4 < 2).then_some("11"), "framed as it came: {seen:?}");
+    }
+    // Not one of which more was sent than is kept.
+    let large = "0123456789abcdef".repeat(16 << 10);
+    let framed = format!("content-length: {}\r\n\r\n{large}", large.len());
+    let statuses: Vec<u16> = (0..10).map(|n| ask(n, &framed)).collect();
+    assert!(statuses.contains(&200) && statuses.contains(&502), "{statuses:?}");
+    assert!(good.seen()[20..].iter().all(|seen| seen.body == large.as_bytes()));
+}
+
+#[test]
+fn trailers_are_sent_again_as_well() {
+    let (sender, got) = std::sync::mpsc::channel();
+    let sender = std::sync::Mutex::new(sender);
+    let good = Origin::raw(move |stream| {
+        let mut seen = Vec::new();
+        let mut chunk = [0; 1024];
+        while !seen.ends_with(b"x-sum: 1\r\n\r\n") {
+            match std::io::Read::read(stream, &mut chunk) {
+                Ok(n) if n > 0 => seen.extend_from_slice(&chunk[..n]),
+                _ => return,
+            }
+        }
+        respond(stream, 200, &[], b"ok");
+        let _ = sender.lock().unwrap().send(String::from_utf8_lossy(&seen).into_owned());
+    });
+    let bad = resets();
+    let running = start_before(&[&bad, &good], "", "");
+    for _ in 0..4 {
+        let put = "PUT / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nx-sum: 1\r\n\r\n";
+        assert_eq!(running.client().ask(put).status, 200);
+        let seen = got.recv().unwrap();
+        assert!(seen.ends_with("\r\n\r\n2\r\nhi\r\n0\r\nx-sum: 1\r\n\r\n"), "{seen}");
+    }
+    assert!(!bad.seen().is_empty());
+}
+
+#[test]
+fn who_cannot_be_connected_to_costs_no_body() {
+    let good = says(200);
+    let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let running = start(&format!(
+        "[[listener]]\nname = \"web\"\nlisten = \"127.0.0.1:0\"\n[[route]]\nname = \"all\"\ncluster = \"c\"\n\
+         [[cluster]]\nname = \"c\"\nbalance = \"round-robin\"\n\
+         endpoints = [{{ address = \"{dead}\" }}, {{ address = \"{}\" }}]\n",
+        good.address
+    ));
+    for n in 0..10 {
+        let post = format!("POST /{n} HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhello");
+        assert_eq!(running.client().ask(post).status, 200);
+    }
+    assert!(good.seen().iter().all(|seen| seen.body == b"hello"));
+    assert!(!running.has_metric("witgate_upstream_connect_failures_total 0"));
+}
+
+#[test]
+fn a_kept_connection_that_was_closed_is_replaced_body_and_all() {
+    let known = std::sync::Mutex::new(std::collections::HashSet::new());
+    // Hangs up on the second request of each connection.
+    let origin = Origin::scripted(move |_, stream| {
+        known.lock().unwrap().insert(stream.peer_addr().unwrap()) && respond(stream, 200, &[], b"ok")
+    });
+    let running = start_before(&[&origin], "retry = { attempts = 0 }", "");
+    let mut client = running.client();
+    for n in 0..6 {
+        let put = format!("PUT /{n} HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhello");
+        assert_eq!(client.ask(put).status, 200, "{n}");
+    }
+    assert!(origin.seen().iter().all(|seen| seen.body == b"hello"));
+    assert_eq!(origin.connections(), 6);
 }
 
 #[test]

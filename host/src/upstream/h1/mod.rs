@@ -59,9 +59,9 @@ pub enum Error {
 pub struct Failed {
     /// Why.
     pub error: Error,
-    /// Whether nothing of a response came and nothing of a body was sent: where the method is idempotent the request
-    /// may be sent again.
-    pub untouched: bool,
+    /// Whether the connection ended and nothing of a response had come: the endpoint may have closed it before it saw
+    /// the request.
+    pub unanswered: bool,
 }
 
 /// How many bytes of `bytes` are up to the end of the first empty line: a head's end, where they begin with a head. Lines
@@ -152,7 +152,6 @@ impl Connection {
         body: RequestBody,
     ) -> Result<(response::Parts, Incoming), Failed> {
         let no_body = head.method == Method::HEAD;
-        let empty = body.is_empty();
         let mut sending = Sending::new(head, body, std::mem::take(&mut self.room.lines));
         let mut broken = None;
         let mut spent = 0;
@@ -190,8 +189,8 @@ impl Connection {
                 Ok((found.parts, Incoming { connection: self, decoder, sending, keep_alive }))
             }
             Err(error) => {
-                let silent = matches!(error, Error::Io(_) | Error::Closed) && spent == 0 && self.room.read.is_empty();
-                Err(Failed { error, untouched: silent && empty })
+                let ended = matches!(error, Error::Io(_) | Error::Closed);
+                Err(Failed { error, unanswered: ended && spent == 0 && self.room.read.is_empty() })
             }
         }
     }
