@@ -166,6 +166,8 @@ pub struct WorkerCells {
     pub reused: Cell,
     /// Requests that were tried again.
     pub retried: Cell,
+    /// Those of them that were tried beside a try that went on.
+    pub hedged: Cell,
     /// Requests that would have been, had the budget had room.
     pub retries_refused: Cell,
     /// Accepts that failed (out of file descriptors, for one).

@@ -405,6 +405,19 @@ impl Endpoint {
         self.observed.streaks.record(outcome)
     }
 
+    /// A try was given up for a faster one after it had `waited` for the response's head. That is no failure; but it would
+    /// have taken longer still, so that it counts as a latency where it is above what is expected.
+    pub fn given_up(&self, now: Instant, waited: Duration) {
+        let waited = waited.as_secs_f32() * 1e3;
+        let now = self.millis(now);
+        if waited > self.latency_ms() {
+            self.observed.latency_ms.add(now, waited);
+        }
+        if self.observed.peak.is_wanted() && f64::from(waited) > self.observed.peak.value(now) {
+            self.observed.peak.record(now, Some(waited), Outcome::Success);
+        }
+    }
+
     fn millis(&self, now: Instant) -> u64 {
         u64::try_from(now.saturating_duration_since(self.born).as_millis()).unwrap_or(u64::MAX)
     }

@@ -145,7 +145,7 @@ mod accepted {
         assert_eq!(config.routes[1].timeout, None);
         let on = RetryOn { connect_failure: true, server_error: true, ..RetryOn::default() };
         let seconds = Duration::from_secs;
-        let retry = Retry { attempts: 2, on, per_try_timeout: Some(seconds(1)), backoff: seconds(0) };
+        let retry = Retry { attempts: 2, on, per_try_timeout: Some(seconds(1)), backoff: seconds(0), hedge: true };
         assert_eq!((config.routes[1].retry, config.routes[0].retry), (Some(retry), None));
         assert_eq!(config.clusters[0].retry_budget, RetryBudget { percent: 50, min: 3 });
         let header = |name: &str| name.parse::<HeaderName>().unwrap();
@@ -500,6 +500,16 @@ error: `protocol` is not supported by this version of Witgate
                 "8:24 route[0].retry.on[0]: bad element of `on`: \"resets\" is none of the accepted words | \"connect-failure\", \"refused-stream\", \"reset\", \"5xx\" or \"gateway-error\" | did you mean \"reset\"?",
                 "8:42 route[0].retry.backoff: `backoff` must be a string, not an integer |…",
                 "9:1 route[0].mirror: `mirror` is not supported by this version of Witgate | - |…",
+            ],
+        );
+    }
+
+    #[test]
+    fn hedging_without_a_time() {
+        check_route(
+            "cluster='c'\nretry={hedge=true}\n",
+            &[
+                "4:14 route[0].retry.hedge: no try is ever joined by another: `hedge` without `per_try_timeout` | `per_try_timeout` beside it | -",
             ],
         );
     }

@@ -134,6 +134,7 @@ impl Scrape {
         page.one(names::UPSTREAM_CONNECT_FAILURES, sum(|cells| cells.connect_failed.read()), counter)?;
         page.one(names::UPSTREAM_REUSED, sum(|cells| cells.reused.read()), counter)?;
         page.one(names::UPSTREAM_RETRIES, sum(|cells| cells.retried.read()), counter)?;
+        page.one(names::UPSTREAM_HEDGES, sum(|cells| cells.hedged.read()), counter)?;
         page.one(names::UPSTREAM_RETRIES_REFUSED, sum(|cells| cells.retries_refused.read()), counter)
     }
 

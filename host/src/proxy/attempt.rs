@@ -1,13 +1,6 @@
 //! A planned request to a response's head: which endpoint, over which connection, and again elsewhere where that failed.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    rc::Rc,
-    sync::Arc,
-    task::Poll,
-    time::{Duration, Instant},
-};
+use std::{future::Future, pin::Pin, rc::Rc, task::Poll, time::Instant};
 
 use http::{Version, response};
 use witgate_core::{
@@ -19,16 +12,18 @@ use witgate_core::{
 use super::{
     Flight,
     ask::{self, Asker},
+    connected::connected,
     decide::Forward,
     exchange::Exchange,
     headers,
+    hedge::Race,
     tries::{Failed, Tries},
 };
 use crate::{
     generation::{Affinity, Cluster, Scorer},
     reason::Reason,
     scores,
-    upstream::{self, BodyFate, ConnectError, Connection, Full, Granted, Incoming},
+    upstream::{self, BodyFate, ConnectError, Full, Incoming},
     worker::deadlines::Deadline,
 };
 
@@ -45,7 +40,10 @@ pub async fn within<T>(
 }
 
 /// The response's head, its body, and when the head came.
-pub type Outcome = Result<(response::Parts, Incoming, Instant), Reason>;
+type Response = (response::Parts, Incoming, Instant);
+
+/// What comes of a request.
+pub type Outcome = Result<Response, Reason>;
 
 /// Sends a request to an endpoint and waits for the response's head; to another where that failed and may be tried again.
 pub async fn forward(flight: &mut Flight) -> Outcome {
@@ -72,30 +70,26 @@ pub async fn forward(flight: &mut Flight) -> Outcome {
     loop {
         let endpoint = cluster.endpoints.get(index).ok_or(Reason::NoHealthyEndpoint)?;
         exchange.trying(forward.cluster, endpoint.begin());
-        let failed = match connection(exchange, cluster, endpoint, tries.time()).await {
-            Err(ConnectError::Full) => return Err(Reason::CircuitOpen),
-            Err(error) => {
-                worker.cells().connect_failed.up();
-                began = Instant::now();
-                exchange.tried(began, None, Tried::Local);
-                tracing::debug!(cluster = cluster.config.name, endpoint = endpoint.address(), %error, "connect failed");
-                Failed::Connect
-            }
+        let failed = match connected(&worker, cluster, endpoint, tries.time(), exchange.in_flight()).await {
+            Err(error) => not_connected(exchange, &error)?,
             Ok((connection, reused)) => {
                 let sending = connection.exchange(head, body.take());
+                // A try with a time of its own is on the heap, as it is rare: what a request's future holds is moved with it.
                 let sent = match tries.time() {
                     None => Some(sending.await),
-                    // On the heap, as it is rare: what a request's future holds is moved with it.
+                    Some(time) if tries.hedges() => {
+                        let race = Race { worker: &worker, cluster, forward, head, body, exchange, tries: &mut tries };
+                        Some(Box::pin(race.run(sending, time, &mut index, &mut began)).await)
+                    }
                     Some(time) => Box::pin(tokio::time::timeout(time, sending)).await.ok(),
                 };
                 match sent {
-                    Some(Ok((mut parts, incoming))) => {
+                    Some(Ok((parts, incoming))) => {
                         let now = Instant::now();
                         let outcome = Tried::of_status(parts.status);
                         exchange.tried(now, Some(now.saturating_duration_since(began)), outcome);
                         if !tries.covers_response(outcome, body) {
-                            finish(&mut parts, exchange, forward, endpoint);
-                            return Ok((parts, incoming, now));
+                            return Ok(finished(parts, incoming, now, forward, exchange));
                         }
                         Failed::Status(Box::new((parts, incoming)), now)
                     }
@@ -105,32 +99,21 @@ pub async fn forward(flight: &mut Flight) -> Outcome {
                         began = Instant::now();
                         continue;
                     }
-                    Some(Err(failed)) => Failed::Sent(failed.error),
+                    Some(Err(failed)) => not_answered(exchange, &failed.error, fate.get()),
                     None => {
-                        exchange.tried(Instant::now(), None, Tried::Local);
+                        exchange.blame();
                         Failed::Time
                     }
                 }
             }
         };
-        match tries.again(&worker, cluster, forward, index, &failed, body) {
-            Some((next, wait)) => {
-                if !wait.is_zero() {
-                    Box::pin(tokio::time::sleep(wait)).await;
-                }
-                (index, began) = (next, Instant::now());
-            }
-            None => match failed {
-                Failed::Connect => return Err(Reason::ConnectFailure),
-                Failed::Time => return Err(Reason::Timeout),
-                Failed::Sent(error) => return Err(classify(&error, fate.get(), exchange)),
-                Failed::Status(response, now) => {
-                    let (mut parts, incoming) = *response;
-                    finish(&mut parts, exchange, forward, endpoint);
-                    return Ok((parts, incoming, now));
-                }
-            },
+        let Some((next, wait)) = tries.again(&worker, cluster, forward, index, &failed, body) else {
+            return given_up(failed, forward, exchange);
+        };
+        if !wait.is_zero() {
+            Box::pin(tokio::time::sleep(wait)).await;
         }
+        (index, began) = (next, Instant::now());
     }
 }
 
@@ -162,49 +145,6 @@ pub fn choose(
     picker.pick(&cluster.cursor, forward.hash, &[], now, &mut || asker.random()).ok_or(Reason::NoHealthyEndpoint)
 }
 
-/// A connection to the endpoint, and whether it was there before.
-async fn connection(
-    exchange: &mut Exchange,
-    cluster: &Cluster,
-    endpoint: &Arc<Endpoint>,
-    time: Option<Duration>,
-) -> Result<(Box<Connection>, bool), ConnectError> {
-    let worker = exchange.worker();
-    if let Some(connection) = worker.upstreams.take(endpoint) {
-        worker.cells().reused.up();
-        return Ok((connection, true));
-    }
-    // On the heap, as it is large and rare: what a request's future holds is moved with it.
-    Box::pin(make_connection(exchange, cluster, endpoint, time)).await
-}
-
-async fn make_connection(
-    exchange: &mut Exchange,
-    cluster: &Cluster,
-    endpoint: &Arc<Endpoint>,
-    time: Option<Duration>,
-) -> Result<(Box<Connection>, bool), ConnectError> {
-    let worker = Rc::clone(exchange.worker());
-    let timeout = cluster.config.connect_timeout.min(time.unwrap_or(Duration::MAX));
-    let mut place = None;
-    if let Some(circuit) = cluster.circuit.as_ref().filter(|circuit| circuit.limits_connections()) {
-        let aside = exchange.set_aside();
-        let ask = || worker.live.shared().note_crowded();
-        match worker.upstreams.grant(circuit, endpoint, timeout, ask).await? {
-            Granted::Connection(connection) => {
-                exchange.take_up(aside);
-                worker.cells().reused.up();
-                return Ok((connection, true));
-            }
-            Granted::Place(granted) => place = Some(granted),
-        }
-        exchange.take_up(aside);
-    }
-    let connection = upstream::connect(endpoint, timeout, &cluster.config.pool, place).await?;
-    worker.cells().connected.up();
-    Ok((connection, false))
-}
-
 /// What the proxy changes in an endpoint's response. Its own cookies come last: no rule is about them.
 fn finish(parts: &mut response::Parts, exchange: &Exchange, forward: &Forward, endpoint: &Endpoint) {
     if let Some(extras) = exchange.extras() {
@@ -221,20 +161,57 @@ fn finish(parts: &mut response::Parts, exchange: &Exchange, forward: &Forward, e
     }
 }
 
-/// Whose fault it was that no response came.
-fn classify(error: &upstream::Error, fate: BodyFate, exchange: &Exchange) -> Reason {
-    match fate {
-        BodyFate::TooLarge => return Reason::BodyTooLarge,
-        BodyFate::Malformed => return Reason::BadRequest,
-        BodyFate::Broken => return Reason::ClientAborted,
-        BodyFate::Fine => {}
+/// The response that is sent on, of the endpoint that was tried last.
+fn finished(
+    mut parts: response::Parts,
+    incoming: Incoming,
+    now: Instant,
+    forward: &Forward,
+    by: &Exchange,
+) -> Response {
+    if let Some(endpoint) = by.endpoint() {
+        finish(&mut parts, by, forward, endpoint);
     }
+    (parts, incoming, now)
+}
+
+/// What comes of a failure that is not tried again.
+fn given_up(failed: Failed, forward: &Forward, exchange: &Exchange) -> Outcome {
+    match failed {
+        Failed::Connect => Err(Reason::ConnectFailure),
+        Failed::Time => Err(Reason::Timeout),
+        Failed::Sent(reason) => Err(reason),
+        Failed::Status(response, now) => {
+            let (parts, incoming) = *response;
+            Ok(finished(parts, incoming, now, forward, exchange))
+        }
+    }
+}
+
+/// Settles with the endpoint that no connection was made; where the cluster is full, that is not its fault.
+fn not_connected(exchange: &Exchange, error: &ConnectError) -> Result<Failed, Reason> {
+    if matches!(error, ConnectError::Full) {
+        return Err(Reason::CircuitOpen);
+    }
+    exchange.worker().cells().connect_failed.up();
     exchange.tried(Instant::now(), None, Tried::Local);
-    tracing::debug!(%error, "no response");
-    match error {
-        // The client's body was shorter or longer than it said.
-        upstream::Error::Body => Reason::ClientAborted,
-        upstream::Error::Malformed(_) => Reason::UpstreamMalformed,
-        upstream::Error::Io(_) | upstream::Error::Closed => Reason::UpstreamReset,
+    tracing::debug!(endpoint = exchange.endpoint().map(|endpoint| endpoint.address()), %error, "connect failed");
+    Ok(Failed::Connect)
+}
+
+/// Settles with the endpoint that no response came, where that is its fault.
+fn not_answered(exchange: &Exchange, error: &upstream::Error, fate: BodyFate) -> Failed {
+    let reason = match (fate, error) {
+        (BodyFate::TooLarge, _) => Reason::BodyTooLarge,
+        (BodyFate::Malformed, _) => Reason::BadRequest,
+        // The client broke off, or its body was shorter or longer than it said.
+        (BodyFate::Broken, _) | (_, upstream::Error::Body) => Reason::ClientAborted,
+        (BodyFate::Fine, upstream::Error::Malformed(_)) => Reason::UpstreamMalformed,
+        (BodyFate::Fine, upstream::Error::Io(_) | upstream::Error::Closed) => Reason::UpstreamReset,
+    };
+    if matches!(reason, Reason::UpstreamMalformed | Reason::UpstreamReset) {
+        exchange.tried(Instant::now(), None, Tried::Local);
+        tracing::debug!(%error, "no response");
     }
+    Failed::Sent(reason)
 }

@@ -3,13 +3,14 @@
 
 use std::{
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use witgate_core::{
     config::Retry,
-    endpoint::{InFlight, Outcome},
+    endpoint::{Endpoint, InFlight, Outcome},
     limits::Counted,
     outlier,
 };
@@ -89,7 +90,13 @@ impl Exchange {
 
     /// Records how the try ended. Where failures have come to be too many in a row, whoever ejects is told.
     pub fn tried(&self, now: Instant, latency: Option<Duration>, outcome: Outcome) {
-        let Some(endpoint) = self.in_flight.as_ref().map(InFlight::endpoint) else { return };
+        if let Some(endpoint) = self.endpoint() {
+            self.tried_at(endpoint, now, latency, outcome);
+        }
+    }
+
+    /// The same, of a try beside the one that is in the accounts.
+    pub fn tried_at(&self, endpoint: &Endpoint, now: Instant, latency: Option<Duration>, outcome: Outcome) {
         let counts = endpoint.record(now, latency, outcome);
         if outcome.is_success() {
             return;
@@ -102,14 +109,19 @@ impl Exchange {
         }
     }
 
-    /// Takes the endpoint out of the accounts while nothing is asked of it: whatever comes is not its fault.
-    pub fn set_aside(&mut self) -> Option<InFlight> {
-        self.in_flight.take()
+    /// The try's own account, in the hands of who connects; none while nothing is asked of an endpoint.
+    pub fn in_flight(&mut self) -> &mut Option<InFlight> {
+        &mut self.in_flight
     }
 
-    /// Puts it back.
-    pub fn take_up(&mut self, in_flight: Option<InFlight>) {
+    /// The try that counts from now on is another.
+    pub fn account(&mut self, in_flight: Option<InFlight>) {
         self.in_flight = in_flight;
+    }
+
+    /// The endpoint that is being tried.
+    pub fn endpoint(&self) -> Option<&Arc<Endpoint>> {
+        self.in_flight.as_ref().map(InFlight::endpoint)
     }
 
     /// Charges a timeout to the endpoint that was being tried.

@@ -4,9 +4,11 @@
 pub mod ask;
 mod attempt;
 mod body;
+mod connected;
 pub mod decide;
 mod exchange;
 pub mod headers;
+mod hedge;
 mod reply;
 mod tries;
 

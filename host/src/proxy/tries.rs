@@ -14,7 +14,8 @@ use witgate_core::{
 use super::decide::Forward;
 use crate::{
     generation::Cluster,
-    upstream::{self, Incoming, RequestBody},
+    reason::Reason,
+    upstream::{Incoming, RequestBody},
     worker::Worker,
 };
 
@@ -22,8 +23,8 @@ use crate::{
 pub enum Failed {
     /// No connection: nothing was sent.
     Connect,
-    /// No response.
-    Sent(upstream::Error),
+    /// No response, and whose fault that was.
+    Sent(Reason),
     /// No response in the time of a try.
     Time,
     /// A response that the route would rather not have, and when its head came.
@@ -37,6 +38,8 @@ pub struct Tries {
     configured: bool,
     /// Whether to send the request again changes nothing twice.
     idempotent: bool,
+    /// Tries that were begun after the first.
+    made: u32,
     /// Indices of the endpoints that were tried.
     tried: SmallVec<[u32; 4]>,
     /// Counts in the cluster's budget.
@@ -54,6 +57,7 @@ impl Tries {
             retry: retry.copied().unwrap_or_default(),
             configured: retry.is_some(),
             idempotent,
+            made: 0,
             tried: SmallVec::new(),
             retrying: None,
         }
@@ -83,11 +87,56 @@ impl Tries {
     fn covers(&self, failed: &Failed, body: &RequestBody) -> bool {
         match failed {
             Failed::Connect => self.retry.on.connect_failure,
-            Failed::Sent(error) => self.retry.on.reset && is_reset(error) && self.can_repeat(body),
+            Failed::Sent(reason) => self.retry.on.reset && *reason == Reason::UpstreamReset && self.can_repeat(body),
             Failed::Time => self.retry.on.reset && self.can_repeat(body),
             // Only those that are covered are failures.
             Failed::Status(..) => true,
         }
+    }
+
+    /// Whether tries whose time is over go on, beside others.
+    pub fn hedges(&self) -> bool {
+        self.retry.hedge && self.idempotent
+    }
+
+    /// Where to begin a try beside those that go on, which counts in the budget; none where there may be none now. All of
+    /// the body must be here: two tries do not read from the client at once.
+    pub fn beside(
+        &mut self,
+        worker: &Worker,
+        cluster: &Cluster,
+        forward: &Forward,
+        body: &RequestBody,
+    ) -> Option<(usize, Counted)> {
+        if self.made >= self.retry.attempts || !self.retry.on.reset || !body.is_whole() {
+            return None;
+        }
+        let (next, elsewhere) = self.next(worker, cluster, forward)?;
+        if !elsewhere {
+            return None;
+        }
+        let counted = within_budget(worker, cluster)?;
+        self.note(next);
+        self.made += 1;
+        worker.cells().retried.up();
+        Some((next, counted))
+    }
+
+    /// An endpoint was tried.
+    pub fn note(&mut self, index: usize) {
+        let index = u32::try_from(index).unwrap_or(u32::MAX);
+        if !self.tried.contains(&index) {
+            self.tried.push(index);
+        }
+    }
+
+    /// The endpoint for another try, and whether it is one that was not tried: the picker comes back to the others where
+    /// no such is eligible.
+    fn next(&self, worker: &Worker, cluster: &Cluster, forward: &Forward) -> Option<(usize, bool)> {
+        let now = Instant::now();
+        let picker = cluster.picker(now);
+        let next = picker.pick(&cluster.cursor, forward.hash, &self.tried, now, &mut || worker.random())?;
+        Some((next, self.tried.iter().all(|tried| *tried as usize != next)))
     }
 
     /// Where to try again after a failure at the endpoint with this index, and after what time; none where it is not tried
@@ -101,16 +150,12 @@ impl Tries {
         failed: &Failed,
         body: &RequestBody,
     ) -> Option<(usize, Duration)> {
-        let nth = u32::try_from(self.tried.len()).unwrap_or(u32::MAX);
-        self.tried.push(u32::try_from(at).unwrap_or(u32::MAX));
+        let nth = self.made;
+        self.note(at);
         if nth >= self.retry.attempts || !self.covers(failed, body) {
             return None;
         }
-        let now = Instant::now();
-        let picker = cluster.picker(now);
-        let next = picker.pick(&cluster.cursor, forward.hash, &self.tried, now, &mut || worker.random())?;
-        // The picker comes back to one that was tried where no other is eligible.
-        let elsewhere = self.tried.iter().all(|tried| *tried as usize != next);
+        let (next, elsewhere) = self.next(worker, cluster, forward)?;
         if !elsewhere && !self.configured {
             return None;
         }
@@ -119,19 +164,21 @@ impl Tries {
         if free {
             self.retrying = None;
         } else if self.retrying.is_none() {
-            let in_flight = || cluster.endpoints.iter().map(|e| u64::from(Endpoint::in_flight(e))).sum();
-            let most = cluster.config.circuit.max_retries;
-            self.retrying = limits::begin_retry(&cluster.retries, cluster.config.retry_budget, most, in_flight);
-            if self.retrying.is_none() {
-                worker.cells().retries_refused.up();
-                return None;
-            }
+            self.retrying = Some(within_budget(worker, cluster)?);
         }
+        self.made += 1;
         worker.cells().retried.up();
         Some((next, if free { Duration::ZERO } else { limits::back_off(&self.retry, nth, worker.random()) }))
     }
 }
 
-fn is_reset(error: &upstream::Error) -> bool {
-    matches!(error, upstream::Error::Io(_) | upstream::Error::Closed)
+/// Counts a retry in the cluster's budget; none where that has no room.
+fn within_budget(worker: &Worker, cluster: &Cluster) -> Option<Counted> {
+    let in_flight = || cluster.endpoints.iter().map(|e| u64::from(Endpoint::in_flight(e))).sum();
+    let most = cluster.config.circuit.max_retries;
+    let counted = limits::begin_retry(&cluster.retries, cluster.config.retry_budget, most, in_flight);
+    if counted.is_none() {
+        worker.cells().retries_refused.up();
+    }
+    counted
 }

@@ -58,6 +58,8 @@ metrics! {
         "Connections to endpoints that could not be made";
     UPSTREAM_REUSED: Counter "witgate_upstream_reused_total", "Requests over a connection that was already there";
     UPSTREAM_RETRIES: Counter "witgate_upstream_retries_total", "Tries after the first of a request";
+    UPSTREAM_HEDGES: Counter "witgate_upstream_hedges_total",
+        "Tries after the first that were begun beside one that went on (retry.hedge)";
     UPSTREAM_RETRIES_REFUSED: Counter "witgate_upstream_retries_refused_total",
         "Tries that were not made because the retry budget was spent";
 

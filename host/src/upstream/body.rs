@@ -144,11 +144,6 @@ impl RequestBody {
             _ => true,
         }
     }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_none()
-    }
 }
 
 impl HttpBody for RequestBody {

@@ -24,7 +24,7 @@ pub use connect::{ConnectError, connect};
 use h1::Room;
 #[cfg(feature = "internals")]
 pub use h1::alone;
-pub use h1::{Connection, Error, Incoming, end_of_head};
+pub use h1::{Connection, Error, Failed, Incoming, end_of_head};
 pub use stream::Stream;
 pub use waiting::Granted;
 use waiting::Waiting;

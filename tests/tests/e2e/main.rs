@@ -9,6 +9,7 @@ mod fixtures;
 mod framing;
 mod grpc_health;
 mod health;
+mod hedging;
 mod leaving;
 mod limits;
 mod plugins;

@@ -33,6 +33,8 @@ fn a_reset_is_tried_again_elsewhere_where_that_is_safe() {
     for n in 0..20 {
         assert_eq!(running.client().get(&format!("/{n}"), "").status, 200);
     }
+    let failures = format!("witgate_endpoint_failures_total{{cluster=\"c\",endpoint=\"{}\"}}", bad.address);
+    assert!(running.has_metric(&format!("{failures} {}", bad.seen().len())), "each is told of the endpoint");
     let before = bad.seen().len();
     assert!((1..=20).contains(&before), "each of them was at the bad one at most once: {before}");
     // Not where it might be done twice.

@@ -65,6 +65,12 @@ impl Peak {
         });
     }
 
+    /// The peak as it is now, in milliseconds; 0 where there is none.
+    pub(super) fn value(&self, now_ms: u64) -> f64 {
+        let (peak, last) = Average::unpack(self.word.load(Relaxed));
+        if peak.is_nan() { 0.0 } else { f64::from(peak) * left(now_ms, last) }
+    }
+
     /// What one request more costs where `in_flight` are under way, in milliseconds.
     ///
     /// `peak × (in_flight + 1) × penalty`, where the peak decays while there is no sample, so that nobody is shunned for
@@ -78,13 +84,18 @@ impl Peak {
         if peak.is_nan() {
             return UNMEASURED_MS * in_flight;
         }
-        let gap = (now_ms as u32).wrapping_sub(last);
-        let left = if gap == 0 || gap > u32::MAX / 2 { 1.0 } else { keep(gap) };
+        let left = left(now_ms, last);
         let doublings = row.server_errors.max(row.local).min(MOST_DOUBLINGS);
         let in_a_row = 1.0 + (f64::from(1u32 << doublings) - 1.0) * left;
         let success = (1.0 - (1.0 - f64::from(success_rate)) * left).max(LEAST_SUCCESS);
         f64::from(peak) * left * (in_flight + 1.0) * in_a_row / (success * success)
     }
+}
+
+/// What is left of what was seen at `last`.
+fn left(now_ms: u64, last: u32) -> f64 {
+    let gap = (now_ms as u32).wrapping_sub(last);
+    if gap == 0 || gap > u32::MAX / 2 { 1.0 } else { keep(gap) }
 }
 
 #[cfg(test)]

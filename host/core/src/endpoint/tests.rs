@@ -36,6 +36,20 @@ fn averages_decay_by_time() {
 }
 
 #[test]
+fn a_try_that_was_given_up_makes_an_endpoint_slower_and_never_faster() {
+    let start = Instant::now();
+    let e = endpoint(start);
+    e.record(start, Some(Duration::from_millis(100)), Outcome::Success);
+    let later = start + Duration::from_secs(10);
+    e.given_up(later, Duration::from_millis(50));
+    check("no less than that says nothing", e.latency_ms(), 100.0);
+    e.given_up(later, Duration::from_millis(200));
+    let keep = (-1.0f32).exp();
+    check("more than that does", e.latency_ms(), 100.0 * keep + 200.0 * (1.0 - keep));
+    assert_eq!((e.requests(), e.failures()), (1, 0));
+}
+
+#[test]
 fn many_samples_within_a_millisecond_still_count() {
     let start = Instant::now();
     let e = endpoint(start);

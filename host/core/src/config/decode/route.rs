@@ -76,13 +76,25 @@ fn retry(table: Table<'_>) -> Retry {
     let on = table.take("on").map(|value| retry_on(&value));
     let per_try_timeout = table.take("per_try_timeout").and_then(|value| duration(&value, SOME_TIME));
     let backoff = table.take("backoff").and_then(|value| duration(&value, ANY_TIME));
+    let hedge = table.take("hedge").and_then(|value| hedge(&value, &table));
     table.finish();
     Retry {
         attempts: attempts.unwrap_or(default.attempts),
         on: on.unwrap_or(default.on),
         per_try_timeout,
         backoff: backoff.unwrap_or(default.backoff),
+        hedge: hedge.unwrap_or(default.hedge),
     }
+}
+
+/// `hedge`, which means nothing while a try has no time of its own.
+fn hedge(value: &Value<'_>, retry: &Table<'_>) -> Option<bool> {
+    let hedge = value.boolean()?;
+    if hedge && retry.is_empty("per_try_timeout") {
+        let message = "no try is ever joined by another: `hedge` without `per_try_timeout`";
+        value.report(Finding::error(&value.spot, message).expected("`per_try_timeout` beside it"));
+    }
+    Some(hedge)
 }
 
 fn retry_on(value: &Value<'_>) -> RetryOn {

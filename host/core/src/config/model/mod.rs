@@ -152,6 +152,8 @@ pub struct Retry {
     pub per_try_timeout: Option<Duration>,
     /// The longest wait before the second try, twice that before the third, and so on up to ten times; default 25 ms.
     pub backoff: Duration,
+    /// A try whose time is over goes on beside the next one; only with `per_try_timeout`. Default false.
+    pub hedge: bool,
 }
 
 /// `on` of a retry.
@@ -172,7 +174,7 @@ pub struct RetryOn {
 impl Default for Retry {
     fn default() -> Self {
         let on = RetryOn { connect_failure: true, refused_stream: true, reset: true, ..RetryOn::default() };
-        Self { attempts: 1, on, per_try_timeout: None, backoff: Duration::from_millis(25) }
+        Self { attempts: 1, on, per_try_timeout: None, backoff: Duration::from_millis(25), hedge: false }
     }
 }
 
