@@ -204,7 +204,7 @@ fn cluster(config: &config::Cluster, parts: &Parts<'_>, before: Option<&Arc<Clus
 /// Where an endpoint is: at its address, or at those that its name stands for.
 fn addresses<'a>(wanted: &'a config::Endpoint, names: &'a Names) -> impl Iterator<Item = Cow<'a, str>> {
     let named = dns::name_of(&wanted.address);
-    let literal = named.is_none().then(|| Cow::Borrowed(wanted.address.as_str()));
+    let literal = named.is_none().then_some(Cow::Borrowed(wanted.address.as_str()));
     let found = named.into_iter().flat_map(|(name, port)| {
         let addresses = names.get(name).map_or(&[][..], Vec::as_slice);
         addresses.iter().map(move |ip| Cow::Owned(SocketAddr::new(*ip, port).to_string()))

@@ -40,7 +40,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of its counter.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::BadRequest,
         Self::UriTooLong,
         Self::HeaderTooLarge,

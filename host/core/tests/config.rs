@@ -10,9 +10,9 @@ use std::{
 
 use http::{HeaderName, HeaderValue};
 use witgate_core::config::{
-    Action, AdminListen, Affinity, Algorithm, Balance, Circuit, Cluster, Config, Diagnostics, FailurePercentage, HeaderRules,
-    HostPattern, Isolation, Key, OnError, Parsed, PathMatch, Probe, RateLimit, Retry, RetryBudget, RetryOn, Rewrite,
-    ScoreMode, Severity, SlowStart, SuccessRate, ValueMatch, parse,
+    Action, AdminListen, Affinity, Algorithm, Balance, Circuit, Cluster, Config, Diagnostics, FailurePercentage,
+    HeaderRules, HostPattern, Isolation, Key, OnError, Parsed, PathMatch, Probe, RateLimit, Retry, RetryBudget,
+    RetryOn, Rewrite, ScoreMode, Severity, SlowStart, SuccessRate, ValueMatch, parse,
 };
 
 const FULL: &str = include_str!("config/full.toml");

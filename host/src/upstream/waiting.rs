@@ -105,16 +105,16 @@ impl Upstreams {
     fn close_idle(&self, circuit: &Arc<Circuit>) -> bool {
         let mut pools = self.pools.borrow_mut();
         let of_circuit =
-            |connection: &Box<Connection>| connection.place().is_some_and(|p| Arc::ptr_eq(p.circuit(), circuit));
-        let pool = pools.values_mut().find(|pool| pool.idle.first().is_some_and(of_circuit));
+            |connection: &Connection| connection.place().is_some_and(|p| Arc::ptr_eq(p.circuit(), circuit));
+        let pool = pools.values_mut().find(|pool| pool.idle.first().is_some_and(|first| of_circuit(first)));
         pool.map(|pool| pool.idle.remove(0)).is_some()
     }
 
     /// Closes idle connections, the oldest of an endpoint first, while somebody waits for their places in any worker.
     pub fn make_room(&self) {
-        let is_short = |connection: &Box<Connection>| connection.place().is_some_and(|p| p.circuit().is_short());
+        let is_short = |connection: &Connection| connection.place().is_some_and(|p| p.circuit().is_short());
         for pool in self.pools.borrow_mut().values_mut() {
-            while pool.idle.first().is_some_and(is_short) {
+            while pool.idle.first().is_some_and(|first| is_short(first)) {
                 pool.idle.remove(0);
             }
         }

@@ -60,6 +60,7 @@ fn endpoints(origins: &[&Origin]) -> Vec<config::Endpoint> {
         address: origin.address.to_string(),
         weight,
         zone: None,
+        priority: 0,
     };
     origins.iter().zip(weights).map(one).collect()
 }
