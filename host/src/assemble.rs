@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     net::SocketAddr,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -25,7 +25,8 @@ use witgate_core::{
 
 use crate::{
     generation::{
-        Action, Affinity, Cluster, Extras, Generation, PluginRef, Reply, RoutePlan, Routes, Scorer, Slot, Split,
+        Action, Affinity, Cluster, Delivery, Extras, Generation, Mirror, PluginRef, Reply, RoutePlan, Routes, Scorer,
+        Slot, Split,
     },
     telemetry::RouteMetrics,
     upstream::{
@@ -33,6 +34,9 @@ use crate::{
         dns::{self, Names},
     },
 };
+
+/// For a copy of a request whose route has no `timeout`: the default of that.
+const MIRROR_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What assembling needs beside the configuration.
 pub struct Parts<'a> {
@@ -285,7 +289,7 @@ fn plan(route: &config::Route, by_name: &HashMap<String, usize>, parts: &Parts<'
         action,
         affinity: affinity.map(Box::new),
         timeout: route.timeout,
-        retry: route.retry.map(Box::new),
+        delivery: delivery(route, index),
         router: route.plugins.router.as_deref().map(|name| plugin_ref(name, parts, |e| e.router)),
         splitter: route.plugins.splitter.as_deref().map(|name| plugin_ref(name, parts, |e| e.splitter)),
         affinity_plugin: route.plugins.affinity.as_deref().map(|name| plugin_ref(name, parts, |e| e.affinity)),
@@ -295,6 +299,17 @@ fn plan(route: &config::Route, by_name: &HashMap<String, usize>, parts: &Parts<'
             |plan| Arc::clone(&plan.metrics),
         ),
     }
+}
+
+/// What the route says of how its requests are delivered; none where it says nothing.
+fn delivery(route: &config::Route, index: impl Fn(&str) -> usize) -> Option<Box<Delivery>> {
+    let mirror = route.mirror.as_ref().map(|mirror| Mirror {
+        cluster: index(&mirror.cluster),
+        share: mirror.percent / 100.0,
+        timeout: route.timeout.unwrap_or(MIRROR_TIMEOUT),
+    });
+    let delivery = Delivery { retry: route.retry, mirror };
+    (delivery.retry.is_some() || delivery.mirror.is_some()).then(|| Box::new(delivery))
 }
 
 /// The live version behind a name, if it answers the question it is wanted for.

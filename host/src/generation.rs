@@ -66,8 +66,8 @@ pub struct RoutePlan {
     pub affinity: Option<Box<Affinity>>,
     /// Whole response; none is no limit.
     pub timeout: Option<Duration>,
-    /// What is tried again; none where nothing was said.
-    pub retry: Option<Box<config::Retry>>,
+    /// How a request is delivered; none where nothing was said.
+    pub delivery: Option<Box<Delivery>>,
     /// Asked which cluster.
     pub router: Option<PluginRef>,
     /// Asked which choice of the split.
@@ -88,6 +88,26 @@ pub struct Extras {
     pub rewrite: Option<Rewrite>,
     /// What is changed of responses.
     pub response_headers: HeaderRules,
+}
+
+/// What a route says of how its requests are delivered.
+#[derive(Default)]
+pub struct Delivery {
+    /// What is tried again; none where nothing was said.
+    pub retry: Option<config::Retry>,
+    /// Where copies go.
+    pub mirror: Option<Mirror>,
+}
+
+/// Where copies of a route's requests go.
+#[derive(Clone, Copy)]
+pub struct Mirror {
+    /// Index into [`Generation::clusters`].
+    pub cluster: usize,
+    /// Part of the requests, 0 to 1.
+    pub share: f64,
+    /// For a copy, from its begin to the end of its response.
+    pub timeout: Duration,
 }
 
 /// A route's native action.

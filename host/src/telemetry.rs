@@ -170,6 +170,12 @@ pub struct WorkerCells {
     pub hedged: Cell,
     /// Requests that would have been, had the budget had room.
     pub retries_refused: Cell,
+    /// Copies of requests that a mirror answered.
+    pub mirrors_sent: Cell,
+    /// Copies that it did not answer, or not to the end.
+    pub mirrors_failed: Cell,
+    /// Copies that were not sent, or not to their end.
+    pub mirrors_dropped: Cell,
     /// Accepts that failed (out of file descriptors, for one).
     pub accept_failed: Cell,
     /// Statuses made by the proxy, by reason, in the order of [`crate::reason::Reason::ALL`].

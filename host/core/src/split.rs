@@ -6,7 +6,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::{
     config::{self, Key},
-    hash::mix,
+    hash::{fraction, mix},
     request::Head,
 };
 
@@ -92,6 +92,11 @@ pub(crate) fn with_key<R>(keys: &[Key], head: &Head, then: impl FnOnce(&[u8]) ->
         None if address < keys.len() => Some(then(head.client_text().as_bytes())),
         None => None,
     }
+}
+
+/// Whether one thing of many is among the share of them, 0 to 1, that is looked at; `random` is any 64 bits.
+pub fn is_sampled(share: f64, random: u64) -> bool {
+    fraction(random) < share
 }
 
 #[cfg(test)]
@@ -212,5 +217,14 @@ mod tests {
         assert_eq!(with_key(&two, &head, <[u8]>::to_vec).as_deref(), Some(&b"0.0.0.0"[..]));
         assert_eq!(find_key(&keys[..1], &head), None);
         assert_eq!(with_key(&keys[..1], &head, <[u8]>::to_vec), None);
+    }
+
+    #[test]
+    fn a_share_of_all_is_sampled() {
+        for (share, least, most) in [(0.0, 0, 0), (0.01, 80, 120), (0.5, 4_800, 5_200), (1.0, 10_000, 10_000)] {
+            let sampled = (0..10_000_u64).filter(|n| is_sampled(share, mix(*n))).count();
+            assert!((least..=most).contains(&sampled), "{share}: {sampled}");
+        }
+        assert!(is_sampled(1.0, u64::MAX) && !is_sampled(0.0, 0));
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use http::{HeaderName, HeaderValue};
 use witgate_core::config::{
     Action, AdminListen, Affinity, Algorithm, Balance, Circuit, Cluster, Config, Diagnostics, FailurePercentage,
-    HeaderRules, HostPattern, Isolation, Key, OnError, Parsed, PathMatch, Probe, RateLimit, Retry, RetryBudget,
+    HeaderRules, HostPattern, Isolation, Key, Mirror, OnError, Parsed, PathMatch, Probe, RateLimit, Retry, RetryBudget,
     RetryOn, Rewrite, ScoreMode, Severity, SlowStart, SuccessRate, ValueMatch, parse,
 };
 
@@ -146,6 +146,8 @@ mod accepted {
         let on = RetryOn { connect_failure: true, server_error: true, ..RetryOn::default() };
         let seconds = Duration::from_secs;
         let retry = Retry { attempts: 2, on, per_try_timeout: Some(seconds(1)), backoff: seconds(0), hedge: true };
+        let mirror = Mirror { cluster: "api-canary".to_owned(), percent: 0.5 };
+        assert_eq!((&config.routes[1].mirror, &config.routes[0].mirror), (&Some(mirror), &None));
         assert_eq!((config.routes[1].retry, config.routes[0].retry), (Some(retry), None));
         assert_eq!(config.clusters[0].retry_budget, RetryBudget { percent: 50, min: 3 });
         let header = |name: &str| name.parse::<HeaderName>().unwrap();
@@ -485,7 +487,7 @@ error: `protocol` is not supported by this version of Witgate
         check_route("split=[]\n", &["3:7 route[0].split: no choice of this split has a weight above 0 |…"]);
         check_route(
             "respond={status=204,body='x'}\nlisteners=[]\naffinity={cookie={name='a;b',ttl='1ms'},by=[]}\n\
-             plugins={router='Geo',scorer='x'}\ntimeout='1 s'\nretry={attempts=11,on=['resets'],backoff=1}\nmirror={}\n",
+             plugins={router='Geo',scorer='x'}\ntimeout='1 s'\nretry={attempts=11,on=['resets'],backoff=1}\nmirror={percent=101}\nrewrite={}\n",
             &[
                 "3:26 route[0].respond.body: a response with status 204 has no body |…",
                 "4:11 route[0].listeners: a route without listeners is never taken |…",
@@ -499,7 +501,9 @@ error: `protocol` is not supported by this version of Witgate
                 "8:17 route[0].retry.attempts: bad `attempts`: 11 is out of range | an integer from 0 to 10 | -",
                 "8:24 route[0].retry.on[0]: bad element of `on`: \"resets\" is none of the accepted words | \"connect-failure\", \"refused-stream\", \"reset\", \"5xx\" or \"gateway-error\" | did you mean \"reset\"?",
                 "8:42 route[0].retry.backoff: `backoff` must be a string, not an integer |…",
-                "9:1 route[0].mirror: `mirror` is not supported by this version of Witgate | - |…",
+                "9:8 route[0].mirror: `cluster` is missing |…",
+                "9:17 route[0].mirror.percent: bad `percent`: 101 is out of range | a number from 0 to 100 | -",
+                "10:1 route[0].rewrite: `rewrite` is not supported by this version of Witgate | - |…",
             ],
         );
     }

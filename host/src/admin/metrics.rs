@@ -135,7 +135,14 @@ impl Scrape {
         page.one(names::UPSTREAM_REUSED, sum(|cells| cells.reused.read()), counter)?;
         page.one(names::UPSTREAM_RETRIES, sum(|cells| cells.retried.read()), counter)?;
         page.one(names::UPSTREAM_HEDGES, sum(|cells| cells.hedged.read()), counter)?;
-        page.one(names::UPSTREAM_RETRIES_REFUSED, sum(|cells| cells.retries_refused.read()), counter)
+        page.one(names::UPSTREAM_RETRIES_REFUSED, sum(|cells| cells.retries_refused.read()), counter)?;
+        let mirrors = [
+            ("sent", self.telemetry.sum(|cells| cells.mirrors_sent.read())),
+            ("failed", self.telemetry.sum(|cells| cells.mirrors_failed.read())),
+            ("dropped", self.telemetry.sum(|cells| cells.mirrors_dropped.read())),
+        ];
+        let mirrors = mirrors.map(|(outcome, count)| ([("outcome", outcome)], count));
+        page.family(names::MIRROR_REQUESTS, mirrors, counter)
     }
 
     /// Every endpoint of every cluster, with its labels.

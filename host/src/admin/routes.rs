@@ -198,6 +198,7 @@ mod tests {
                 ..HeaderRules::default()
             },
             response_headers: HeaderRules::default(),
+            mirror: None,
         }
     }
 

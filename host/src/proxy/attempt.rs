@@ -17,6 +17,7 @@ use super::{
     exchange::Exchange,
     headers,
     hedge::Race,
+    mirror,
     tries::{Failed, Tries},
 };
 use crate::{
@@ -53,7 +54,6 @@ pub async fn forward(flight: &mut Flight) -> Outcome {
     if let Some(circuit) = &cluster.circuit {
         exchange.admitted(circuit.admit().map_err(|Full| Reason::CircuitOpen)?);
     }
-    let mut tries = Tries::new(exchange.retry(), head, body);
     // A stream of HTTP/2 is a task of its own, which had to wait for its turn.
     let now = if head.version == Version::HTTP_2 { Instant::now() } else { *decided };
     let (mut index, mut began) = {
@@ -67,6 +67,11 @@ pub async fn forward(flight: &mut Flight) -> Outcome {
     if let Some(rewrite) = exchange.extras().and_then(|extras| extras.rewrite.as_ref()) {
         rewrite.apply(head).map_err(|_| Reason::UriTooLong)?;
     }
+    let delivery = exchange.delivery();
+    if let Some(mirror) = delivery.and_then(|delivery| delivery.mirror) {
+        mirror::begin(&worker, &generation, mirror, head, body, forward.hash);
+    }
+    let mut tries = Tries::new(delivery.and_then(|delivery| delivery.retry), head, body);
     loop {
         let endpoint = cluster.endpoints.get(index).ok_or(Reason::NoHealthyEndpoint)?;
         exchange.trying(forward.cluster, endpoint.begin());

@@ -9,7 +9,6 @@ use std::{
 
 use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use witgate_core::{
-    config::Retry,
     endpoint::{Endpoint, InFlight, Outcome},
     limits::Counted,
     outlier,
@@ -17,7 +16,7 @@ use witgate_core::{
 
 use crate::{
     drain::Phase,
-    generation::{Extras, Held, RoutePlan},
+    generation::{Cluster, Delivery, Extras, Held, RoutePlan},
     upstream::Connection,
     worker::{
         Worker,
@@ -97,16 +96,8 @@ impl Exchange {
 
     /// The same, of a try beside the one that is in the accounts.
     pub fn tried_at(&self, endpoint: &Endpoint, now: Instant, latency: Option<Duration>, outcome: Outcome) {
-        let counts = endpoint.record(now, latency, outcome);
-        if outcome.is_success() {
-            return;
-        }
-        let rules = self.generation.clusters.get(self.cluster).and_then(|cluster| cluster.config.outlier.as_deref());
-        if let Some(cause) = rules.and_then(|rules| outlier::by_row(rules, counts))
-            && endpoint.accuse(cause)
-        {
-            self.worker.live.shared().note_observed();
-        }
+        let cluster = self.generation.clusters.get(self.cluster);
+        record(&self.worker, cluster.map(|cluster| &**cluster), endpoint, now, latency, outcome);
     }
 
     /// The try's own account, in the hands of who connects; none while nothing is asked of an endpoint.
@@ -130,9 +121,9 @@ impl Exchange {
         self.in_flight = None;
     }
 
-    /// What is tried again, where the route says so.
-    pub fn retry(&self) -> Option<&Retry> {
-        self.plan()?.retry.as_deref()
+    /// How the request is delivered, where the route says anything of it.
+    pub fn delivery(&self) -> Option<&Delivery> {
+        self.plan()?.delivery.as_deref()
     }
 
     /// What few routes have, and this one may have.
@@ -202,6 +193,27 @@ impl Exchange {
         let took = self.began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
         metrics.record(self.worker.id, self.status, took);
         self.conn.end();
+    }
+}
+
+/// Records how a try at an endpoint of `cluster` ended, and tells whoever ejects where that was one failure too many.
+pub fn record(
+    worker: &Worker,
+    cluster: Option<&Cluster>,
+    endpoint: &Endpoint,
+    now: Instant,
+    latency: Option<Duration>,
+    outcome: Outcome,
+) {
+    let counts = endpoint.record(now, latency, outcome);
+    if outcome.is_success() {
+        return;
+    }
+    let rules = cluster.and_then(|cluster| cluster.config.outlier.as_deref());
+    if let Some(cause) = rules.and_then(|rules| outlier::by_row(rules, counts))
+        && endpoint.accuse(cause)
+    {
+        worker.live.shared().note_observed();
     }
 }
 

@@ -9,6 +9,7 @@ pub mod decide;
 mod exchange;
 pub mod headers;
 mod hedge;
+mod mirror;
 mod reply;
 mod tries;
 

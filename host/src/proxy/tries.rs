@@ -48,13 +48,13 @@ pub struct Tries {
 
 impl Tries {
     /// Before the first. A body that may be sent again is kept, as far as it is little.
-    pub fn new(retry: Option<&Retry>, head: &Head, body: &mut RequestBody) -> Self {
+    pub fn new(retry: Option<Retry>, head: &Head, body: &mut RequestBody) -> Self {
         let idempotent = head.method.is_idempotent();
         if idempotent {
             body.keep();
         }
         Self {
-            retry: retry.copied().unwrap_or_default(),
+            retry: retry.unwrap_or_default(),
             configured: retry.is_some(),
             idempotent,
             made: 0,

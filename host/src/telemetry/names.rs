@@ -63,6 +63,9 @@ metrics! {
     UPSTREAM_RETRIES_REFUSED: Counter "witgate_upstream_retries_refused_total",
         "Tries that were not made because the retry budget was spent";
 
+    MIRROR_REQUESTS: Counter "witgate_mirror_requests_total",
+        "Copies of requests to mirrors. {outcome: sent, failed, dropped}";
+
     ENDPOINT_IN_FLIGHT: Gauge "witgate_endpoint_in_flight", "Requests at an endpoint now. {cluster, endpoint}";
     ENDPOINT_LATENCY: Gauge "witgate_endpoint_latency_seconds",
         "Moving average of the time to the response's head; absent where nothing was measured. {cluster, endpoint}";

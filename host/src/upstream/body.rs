@@ -1,6 +1,7 @@
 //! Request bodies on their way to an endpoint: streamed frame by frame, bounded, and honest about who broke them off.
 
 mod replay;
+mod tee;
 
 use std::{
     cell::Cell,
@@ -15,6 +16,8 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use replay::Replay;
+pub use tee::Behind;
+use tee::{Copied, Tee};
 
 /// Why a body broke off.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ pub enum BodyError {
     TooLarge,
     /// The route's timeout passed.
     Timeout,
+    /// It is a copy, and the original broke off or was faster.
+    Copy,
 }
 
 impl fmt::Display for BodyError {
@@ -36,6 +41,7 @@ impl fmt::Display for BodyError {
             Self::Upstream(error) => error.fmt(f),
             Self::TooLarge => f.write_str("the request's body is over the listener's limit"),
             Self::Timeout => f.write_str("the route's timeout passed"),
+            Self::Copy => f.write_str("the copy of a body fell behind or broke off with it"),
         }
     }
 }
@@ -60,6 +66,8 @@ enum Reading {
     Once(Source),
     /// Again and again, while it is little.
     Again(Replay),
+    /// As a copy of another.
+    Copied(Copied),
 }
 
 /// What the client sends.
@@ -67,6 +75,8 @@ struct Source {
     incoming: Incoming,
     left: u64,
     fate: Fate,
+    /// Where a copy of it goes.
+    tee: Option<Box<Tee>>,
 }
 
 /// How a body is doing, for whoever has given it away: where it breaks off by itself the endpoint is not to blame. None
@@ -107,7 +117,7 @@ impl RequestBody {
             return (Self(None), Fate(None));
         }
         let fate = Fate(Some(Rc::new(Cell::new(BodyFate::Fine))));
-        let source = Source { incoming, left: limit.unwrap_or(u64::MAX), fate: fate.clone() };
+        let source = Source { incoming, left: limit.unwrap_or(u64::MAX), fate: fate.clone(), tee: None };
         (Self(Some(Box::new(Reading::Once(source)))), fate)
     }
 
@@ -116,9 +126,24 @@ impl RequestBody {
         if let Some(reading) = self.0.take() {
             self.0 = Some(Box::new(match *reading {
                 Reading::Once(source) => Reading::Again(Replay::new(source)),
-                again @ Reading::Again(_) => again,
+                other => other,
             }));
         }
+    }
+
+    /// A copy that is made while this is read, for who must not keep it waiting, and what tells of its breaking off. To be
+    /// called before [`keep`](Self::keep), at most once.
+    pub fn copy(&mut self) -> (Self, Behind) {
+        let copied = match self.0.as_deref_mut() {
+            Some(Reading::Once(source)) => {
+                let (tee, copied) = tee::tee(source.incoming.size_hint().exact());
+                source.tee = Some(Box::new(tee));
+                Some(copied)
+            }
+            _ => None,
+        };
+        let behind = Behind::of(copied.as_ref());
+        (Self(copied.map(|copied| Box::new(Reading::Copied(copied)))), behind)
     }
 
     /// The body, to be sent. Where it is not kept this leaves none: it is not sent again.
@@ -154,6 +179,7 @@ impl HttpBody for RequestBody {
         match self.get_mut().0.as_deref_mut() {
             Some(Reading::Once(source)) => source.poll_frame(cx),
             Some(Reading::Again(replay)) => replay.poll_frame(cx),
+            Some(Reading::Copied(copied)) => copied.poll_frame(cx),
             None => Poll::Ready(None),
         }
     }
@@ -162,6 +188,7 @@ impl HttpBody for RequestBody {
         match self.0.as_deref() {
             Some(Reading::Once(source)) => source.incoming.is_end_stream(),
             Some(Reading::Again(replay)) => replay.is_end_stream(),
+            Some(Reading::Copied(copied)) => copied.is_end_stream(),
             None => true,
         }
     }
@@ -170,6 +197,7 @@ impl HttpBody for RequestBody {
         match self.0.as_deref() {
             Some(Reading::Once(source)) => source.incoming.size_hint(),
             Some(Reading::Again(replay)) => replay.size_hint(),
+            Some(Reading::Copied(copied)) => copied.size_hint(),
             None => SizeHint::with_exact(0),
         }
     }
@@ -185,13 +213,25 @@ impl Source {
                     return Poll::Ready(Some(Err(BodyError::TooLarge)));
                 }
                 self.left -= len;
+                if let Some(tee) = &self.tee {
+                    tee.push(&frame);
+                    // Nothing comes behind trailers, and nobody asks.
+                    if frame.is_trailers() {
+                        tee.end();
+                    }
+                }
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
                 self.fate.set(if is_malformed(&error) { BodyFate::Malformed } else { BodyFate::Broken });
                 Poll::Ready(Some(Err(BodyError::Client(error))))
             }
-            None => Poll::Ready(None),
+            None => {
+                if let Some(tee) = &self.tee {
+                    tee.end();
+                }
+                Poll::Ready(None)
+            }
         }
     }
 }

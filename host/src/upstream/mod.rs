@@ -18,7 +18,7 @@ use std::{
 use rustc_hash::FxHashMap;
 use witgate_core::endpoint::Endpoint;
 
-pub use body::{BodyError, BodyFate, Fate, RequestBody};
+pub use body::{Behind, BodyError, BodyFate, Fate, RequestBody};
 pub use circuit::{Circuit, Full};
 pub use connect::{ConnectError, connect};
 use h1::Room;

@@ -104,17 +104,16 @@ impl Upstreams {
     /// Closes an idle connection of this circuit, if there is one.
     fn close_idle(&self, circuit: &Arc<Circuit>) -> bool {
         let mut pools = self.pools.borrow_mut();
-        let of_circuit =
-            |connection: &Connection| connection.place().is_some_and(|p| Arc::ptr_eq(p.circuit(), circuit));
-        let pool = pools.values_mut().find(|pool| pool.idle.first().is_some_and(|first| of_circuit(first)));
+        let of_circuit = |c: &Connection| c.place().is_some_and(|place| Arc::ptr_eq(place.circuit(), circuit));
+        let pool = pools.values_mut().find(|pool| pool.idle.first().is_some_and(|c| of_circuit(c)));
         pool.map(|pool| pool.idle.remove(0)).is_some()
     }
 
     /// Closes idle connections, the oldest of an endpoint first, while somebody waits for their places in any worker.
     pub fn make_room(&self) {
-        let is_short = |connection: &Connection| connection.place().is_some_and(|p| p.circuit().is_short());
+        let is_short = |c: &Connection| c.place().is_some_and(|place| place.circuit().is_short());
         for pool in self.pools.borrow_mut().values_mut() {
-            while pool.idle.first().is_some_and(|first| is_short(first)) {
+            while pool.idle.first().is_some_and(|c| is_short(c)) {
                 pool.idle.remove(0);
             }
         }

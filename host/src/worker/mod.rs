@@ -52,6 +52,8 @@ pub struct Worker {
     pub scratch: RefCell<Box<[u8; FIRST_READ]>>,
     /// Connections that went to rest since memory was last given back.
     rested: Cell<usize>,
+    /// Copies of requests that are on their way to mirrors.
+    pub mirrors: Cell<usize>,
     random: Cell<u64>,
 }
 
@@ -76,6 +78,7 @@ impl Worker {
             drain,
             scratch: RefCell::new(Box::new([0; FIRST_READ])),
             rested: Cell::new(0),
+            mirrors: Cell::new(0),
             random: Cell::new(seed | 1),
         })
     }

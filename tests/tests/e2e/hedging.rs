@@ -21,13 +21,13 @@ struct Arrived(Mutex<Vec<Seen>>);
 
 impl Arrived {
     fn push(&self, seen: &Seen) -> usize {
-        let mut all = self.0.lock().unwrap();
+        let mut all = self.0.lock().expect("no panic");
         all.push(seen.clone());
         all.len() - 1
     }
 
     fn all(&self) -> Vec<Seen> {
-        self.0.lock().unwrap().clone()
+        self.0.lock().expect("no panic").clone()
     }
 
     /// Waits until so many have come.
@@ -75,8 +75,8 @@ impl Scene {
     /// Tries that were recorded as failures, over all endpoints.
     fn failures(&self) -> u64 {
         let cluster = self.running.call("GET", "/v1/clusters/c", b"").json();
-        let endpoints = cluster["endpoints"].as_array().unwrap();
-        endpoints.iter().map(|endpoint| endpoint["failures"].as_u64().unwrap()).sum()
+        let endpoints = cluster["endpoints"].as_array().expect("a list");
+        endpoints.iter().map(|endpoint| endpoint["failures"].as_u64().expect("a count")).sum()
     }
 }
 

@@ -12,6 +12,7 @@ mod health;
 mod hedging;
 mod leaving;
 mod limits;
+mod mirroring;
 mod plugins;
 mod proxying;
 mod reference;

@@ -110,5 +110,6 @@ fn any() -> Route {
         rewrite: None,
         request_headers: HeaderRules::default(),
         response_headers: HeaderRules::default(),
+        mirror: None,
     }
 }

@@ -33,6 +33,7 @@ fn route(hosts: &[&str], path: PathMatch) -> Route {
         rewrite: None,
         request_headers: HeaderRules::default(),
         response_headers: HeaderRules::default(),
+        mirror: None,
     }
 }
 

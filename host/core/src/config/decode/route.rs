@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     super::{
         endpoints::MAX_WEIGHT,
-        model::{Action, Affinity, Key, Retry, RetryOn, Route, RoutePlugins},
+        model::{Action, Affinity, Key, Mirror, Retry, RetryOn, Route, RoutePlugins},
         reader::{Table, Value},
         references::References,
         sink::Finding,
@@ -17,10 +17,11 @@ use super::{
 
 /// Whole response, where the file is silent.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
+/// Part of the requests that are mirrored, where the file is silent.
+const DEFAULT_MIRROR_PERCENT: f64 = 1.0;
 const KEY: &str = "{ cookie = \"…\" }, { header = \"…\" }, { query = \"…\" } or \"client-address\"";
 
 pub(super) fn route<'a>(table: Table<'a>, references: &mut References<'a>) -> Option<Route> {
-    table.later(&["mirror"]);
     let name = name(&table, &mut references.routes);
     let listeners = table.take("listeners").and_then(|value| listeners(&value, references));
     let hosts = table.take("hosts").map(|value| matching::hosts(&value)).unwrap_or_default();
@@ -40,6 +41,7 @@ pub(super) fn route<'a>(table: Table<'a>, references: &mut References<'a>) -> Op
     let rate_limit =
         table.table("rate_limit", rules::RATE_LIMIT).and_then(|table| rules::rate_limit(table, references));
     let (rewrite, request_headers) = (table.take("rewrite"), table.take("request_headers"));
+    let mirror = table.table("mirror", "{ cluster = \"…\", percent = 1.0 }").and_then(|m| mirror(m, references));
     let plugins = plugins.unwrap_or_default();
     if plugins.router.is_none() {
         rules::warn_unsent(action.as_ref(), [&rewrite, &request_headers]);
@@ -67,7 +69,16 @@ pub(super) fn route<'a>(table: Table<'a>, references: &mut References<'a>) -> Op
         rewrite,
         request_headers: request_headers.unwrap_or_default(),
         response_headers: response_headers.unwrap_or_default(),
+        mirror,
     })
+}
+
+fn mirror<'a>(table: Table<'a>, references: &mut References<'a>) -> Option<Mirror> {
+    let cluster = table.require("cluster", "the name of a [[cluster]]");
+    let cluster = cluster.and_then(|value| reference(&value, "cluster", &mut references.clusters));
+    let percent = table.take("percent").and_then(|value| value.number(0.0..=100.0)).unwrap_or(DEFAULT_MIRROR_PERCENT);
+    table.finish();
+    Some(Mirror { cluster: cluster?, percent })
 }
 
 fn retry(table: Table<'_>) -> Retry {

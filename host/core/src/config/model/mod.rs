@@ -139,6 +139,17 @@ pub struct Route {
     pub request_headers: HeaderRules,
     /// What is changed of a response's headers.
     pub response_headers: HeaderRules,
+    /// Where copies of requests go; none where the file is silent.
+    pub mirror: Option<Mirror>,
+}
+
+/// `mirror`: copies of requests to another cluster, whose answers nobody sees.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mirror {
+    /// A cluster's name.
+    pub cluster: String,
+    /// Part of the requests, at random; default 1.
+    pub percent: f64,
 }
 
 /// `retry`: what is tried again, and how often. The default is what the file's silence means.
