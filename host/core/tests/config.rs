@@ -503,7 +503,7 @@ error: `protocol` is not supported by this version of Witgate
                 "8:42 route[0].retry.backoff: `backoff` must be a string, not an integer |…",
                 "9:8 route[0].mirror: `cluster` is missing |…",
                 "9:17 route[0].mirror.percent: bad `percent`: 101 is out of range | a number from 0 to 100 | -",
-                "10:1 route[0].rewrite: `rewrite` is not supported by this version of Witgate | - |…",
+                "10:9 route[0].rewrite: neither `path_prefix` nor `host` |…",
             ],
         );
     }

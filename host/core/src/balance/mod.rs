@@ -339,8 +339,7 @@ impl Picker {
 
     fn less_loaded(&self, sampler: &Sampler, tried: &[u32], random: &mut dyn FnMut() -> u64) -> usize {
         let (first, other) = self.two(sampler, tried, random);
-        let Some(other) = other else { return first };
-        let (load, other_load) = if self.base.unit == 1 && sampler.is_even() {
+        let (load, other_load) = if sampler.is_even() {
             (self.in_flight(first), self.in_flight(other))
         } else {
             let bits = random();
@@ -353,22 +352,29 @@ impl Picker {
         let (first, other) = self.two(sampler, tried, random);
         let cost =
             |p: usize| self.base.endpoints[wide(self.base.indices[p])].cost(now) / f64::from(self.base.weights[p]);
-        other.filter(|&other| cost(other) < cost(first)).unwrap_or(first)
+        if other != first && cost(other) < cost(first) { other } else { first }
     }
 
-    /// Two candidates of one level, drawn by weight; one where there is no other.
-    fn two(&self, sampler: &Sampler, tried: &[u32], random: &mut dyn FnMut() -> u64) -> (usize, Option<usize>) {
+    /// Two candidates of one level, drawn by weight; one twice where there is no other.
+    #[inline]
+    fn two(&self, sampler: &Sampler, tried: &[u32], random: &mut dyn FnMut() -> u64) -> (usize, usize) {
         let first = self.untried(tried, || sampler.draw(random()));
         let other = match &self.base.levels {
             None => sampler.draw_other(first, random),
             Some(levels) => levels.draw_other(first, random),
         };
-        if other != first && !self.is_tried(other, tried) {
-            return (first, Some(other));
+        if other == first || self.is_tried(other, tried) {
+            return (first, self.another(first, other, tried));
         }
+        (first, other)
+    }
+
+    /// The next from `other` on that was not tried and is not `first`; that where there is none.
+    #[cold]
+    fn another(&self, first: usize, other: usize, tried: &[u32]) -> usize {
         // To go on in order would lead out of the level.
         let steps = if self.base.levels.is_some() { 0 } else { tried.len() + 2 };
-        (first, self.step_on(other, steps, |p| p != first && !self.is_tried(p, tried)))
+        self.step_on(other, steps, |p| p != first && !self.is_tried(p, tried)).unwrap_or(first)
     }
 
     fn in_flight(&self, position: usize) -> u64 {
@@ -383,18 +389,31 @@ impl Picker {
     }
 
     fn by_hash(&self, hash: u64, tried: &[u32]) -> usize {
+        match self.base.most_in_flight() {
+            None => self.by_free_hash(hash, tried),
+            Some(most) => self.by_bounded_hash(hash, tried, most),
+        }
+    }
+
+    fn by_free_hash(&self, hash: u64, tried: &[u32]) -> usize {
         let table = self.base.consistent();
-        let most = self.base.most_in_flight();
-        let has_room = |p: usize| {
-            most.is_none_or(|most| (self.in_flight(p) as f64) < (most * f64::from(self.base.lasting[p])).ceil())
-        };
+        let wanted = |p: usize| self.is_live(p) && !self.is_tried(p, tried);
+        if let Some(position) = table.walk(hash).take(WALK).find(|&p| wanted(p)) {
+            return position;
+        }
+        let start = self.nth_live(scale(mix(hash), self.eligible_count()));
+        self.step_on(start, tried.len() + 1, wanted).unwrap_or(start)
+    }
+
+    fn by_bounded_hash(&self, hash: u64, tried: &[u32], most: f64) -> usize {
+        let table = self.base.consistent();
+        let has_room = |p: usize| (self.in_flight(p) as f64) < (most * f64::from(self.base.lasting[p])).ceil();
         let wanted = |p: usize| self.is_live(p) && !self.is_tried(p, tried);
         if let Some(position) = table.walk(hash).take(WALK).find(|&p| wanted(p) && has_room(p)) {
             return position;
         }
         let start = self.nth_live(scale(mix(hash), self.eligible_count()));
-        let steps = if most.is_some() { self.eligible_count() } else { tried.len() + 1 };
-        let found = self.step_on(start, steps, |p| wanted(p) && has_room(p));
+        let found = self.step_on(start, self.eligible_count(), |p| wanted(p) && has_room(p));
         found.or_else(|| self.step_on(start, tried.len() + 1, wanted)).unwrap_or(start)
     }
 

@@ -32,7 +32,7 @@ const SETS: usize = 8_192;
 /// bucket of `burst` tokens into which `rate` fall every `per`: TAT less now is how long it takes to be full. `per` /
 /// `rate` is in whole nanoseconds, rounded up: never more than the rate, and less by a thousandth at the most.
 ///
-/// Keys have a bounded table, of sets of [`WAYS`] buckets: a key has one of its set. A bucket that is full says as much as
+/// Keys have a bounded table, of sets of `WAYS` buckets: a key has one of its set. A bucket that is full says as much as
 /// none, so a new key takes it; where all of a set count something, the one that is full soonest is taken, and whose it
 /// was is forgotten, which is in that client's favour. So of more keys at once than the table holds some pass oftener than
 /// they may. Of two words one cannot be read and the other changed at once: a request at the very moment at which its
