@@ -16,6 +16,8 @@ const METHOD: &str = "/grpc.health.v1.Health/Check";
 const PREFIX: usize = 5;
 /// Bytes of an answer, which has one number to say.
 const LONGEST: usize = 4 << 10;
+/// Bytes of an answer's header fields, and of its trailers.
+const LONGEST_HEAD: u32 = 16 << 10;
 /// Bytes of `grpc-message` that are repeated.
 const SHOWN: usize = 200;
 /// `grpc-timeout` has at most eight digits.
@@ -73,7 +75,9 @@ pub(super) async fn check(
     probe: &GrpcProbe,
     within: Duration,
 ) -> Result<(), Complaint> {
-    let (sender, connection) = h2::client::handshake(stream).await?;
+    let mut client = h2::client::Builder::new();
+    client.enable_push(false).max_header_list_size(LONGEST_HEAD);
+    let (sender, connection) = client.handshake(stream).await?;
     let request = request(probe.authority.as_deref().unwrap_or(address), within)?;
     let question = enveloped(&Question { service: probe.service.clone() });
     // Dropped with the connection when there is an answer.
