@@ -160,25 +160,26 @@ fn worth(shares: &[f64], weights: impl Iterator<Item = f64>) -> Vec<f64> {
     worth.into_iter().map(|worth| worth / most).collect()
 }
 
-/// Who shares the cluster's requests, and in which levels.
+/// Who shares the cluster's requests, and in which levels. What others may change meanwhile is read once: a member that
+/// counts as available for its level is so itself.
 fn members(endpoints: &[Arc<Endpoint>], rules: &Rules, now: Instant) -> (Vec<Member>, Vec<Level>) {
-    let mut places: BTreeMap<(u32, usize), Level> = BTreeMap::new();
-    let members: Vec<_> = endpoints.iter().enumerate().filter(|(_, endpoint)| endpoint.is_member()).collect();
-    for (_, endpoint) in &members {
-        let weight = u64::from(endpoint.weight());
-        let level = places.entry(rules.place(endpoint)).or_insert(Level { all: 0, available: 0 });
-        level.all += weight;
-        level.available += if endpoint.is_available() { weight } else { 0 };
+    let placed = endpoints.iter().enumerate().filter(|(_, endpoint)| endpoint.is_member());
+    let placed = placed.map(|(index, endpoint)| {
+        let (weight, available) = (endpoint.weight(), endpoint.is_available());
+        (rules.place(endpoint), Member { index, weight, available, level: 0, warmth: warmth(endpoint, rules, now) })
+    });
+    // It may have lost its weight since it was found to be a member.
+    let placed: Vec<_> = placed.filter(|(_, member)| member.weight > 0).collect();
+    let mut levels: BTreeMap<(u32, usize), Level> = BTreeMap::new();
+    for (place, member) in &placed {
+        let level = levels.entry(*place).or_insert(Level { all: 0, available: 0 });
+        level.all += u64::from(member.weight);
+        level.available += if member.available { u64::from(member.weight) } else { 0 };
     }
-    let order: Vec<_> = places.keys().copied().collect();
-    let member = |(index, endpoint): (usize, &Arc<Endpoint>)| Member {
-        index,
-        weight: endpoint.weight(),
-        available: endpoint.is_available(),
-        level: order.binary_search(&rules.place(endpoint)).unwrap_or(0),
-        warmth: warmth(endpoint, rules, now),
-    };
-    (members.into_iter().map(member).collect(), places.into_values().collect())
+    let order: Vec<_> = levels.keys().copied().collect();
+    let level = |place| order.binary_search(&place).unwrap_or(0);
+    let members = placed.into_iter().map(|(place, member)| Member { level: level(place), ..member });
+    (members.collect(), levels.into_values().collect())
 }
 
 /// All members as they are configured, in one level.
