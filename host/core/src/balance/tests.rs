@@ -6,7 +6,7 @@ mod simulation;
 use std::time::Instant;
 
 use super::*;
-use crate::{affinity::hash_key, config, endpoint::State, seeded::XorShift};
+use crate::{affinity::hash_key, config, endpoint::State, hash::mix, seeded::XorShift};
 
 const ALL: [Algorithm; 6] = [
     Algorithm::RoundRobin,
