@@ -1,16 +1,52 @@
 //! From a plugin's file or stored bytes to one that can be made live.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use witgate_core::config;
+use witgate_core::config::{self, Config};
 use witgate_policy::{Code, Engine, Plugin, Refused, Settings, Stage, Store};
 
-use super::{ControlError, ONLY_CHECKED};
-use crate::{files, telemetry::Telemetry};
+use super::{ControlError, ONLY_CHECKED, largest_upload, plugin_names, settings_of, uses::tell_unanswered};
+use crate::{files, generation::Slot, telemetry::Telemetry};
 
-/// Brings up one plugin at the start: a file that changed since it was last read becomes a new version and is
+/// All plugins that are stored or that `config` names, as it wants them: where nothing about one has changed, as it was
+/// `before`. One that cannot be used so stays what it was, or native decisions stand in its place; which those are, and why.
+pub(super) fn slots(
+    engine: &Arc<Engine>,
+    store: &Store,
+    config: &Config,
+    telemetry: &Telemetry,
+    before: &BTreeMap<String, Slot>,
+) -> (BTreeMap<String, Slot>, Vec<(String, String)>) {
+    let (mut slots, mut failed) = (BTreeMap::new(), Vec::new());
+    let most = largest_upload(config);
+    for name in plugin_names(config, store) {
+        let settings = settings_of(config, &name);
+        let before = before.get(&name);
+        let live = before.filter(|slot| slot.settings == settings).and_then(|slot| slot.live.as_ref());
+        let slot = match boot(engine, store, &settings, most, telemetry, live) {
+            Ok(live) => {
+                tell_unanswered(config, live.as_deref(), &settings);
+                Slot { live, broken: None, settings }
+            }
+            Err(error) => {
+                failed.push((name.clone(), error.to_string()));
+                if let Some(before) = before {
+                    tracing::error!(plugin = name, %error, "the plugin cannot be used as it is configured now");
+                    before.clone()
+                } else {
+                    tracing::error!(plugin = name, %error, "plugin cannot be used; native decisions stand in its place");
+                    Slot { live: None, broken: Some(Arc::from(error.to_string())), settings }
+                }
+            }
+        };
+        slots.insert(name, slot);
+    }
+    (slots, failed)
+}
+
+/// Brings up one plugin at the start or at a reload: a file that changed since it was last read becomes a new version and is
 /// activated; otherwise what was active stays active. Where that is `live` already, as it is configured, it stays too.
-pub(super) fn boot(
+fn boot(
     engine: &Arc<Engine>,
     store: &Store,
     settings: &config::Plugin,

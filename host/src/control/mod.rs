@@ -1,5 +1,5 @@
-//! What an operator may change while traffic flows: plugin versions, endpoints, the configuration. Every change is checked first, made
-//! durable second, and published last, in one step; a change that fails leaves what was there.
+//! What an operator may change while traffic flows: plugin versions, endpoints, the configuration. Every change is checked
+//! first, made durable second, and published last, in one step; a change that fails leaves what was there.
 
 mod bring_up;
 mod endpoints;
@@ -9,6 +9,7 @@ mod uses;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
     io,
     net::SocketAddr,
     path::PathBuf,
@@ -16,6 +17,7 @@ use std::{
     time::Instant,
 };
 
+use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
 use witgate_core::config::{self, Config, Diagnostics};
 use witgate_policy::{Code, Engine, Plugin, Refused, Stage, Store, StoreError, Stored};
@@ -28,7 +30,6 @@ use crate::{
     telemetry::Telemetry,
     upstream::dns::{self, Names},
 };
-use bring_up::boot;
 pub use bring_up::try_file;
 pub use endpoints::EndpointChange;
 pub use reload::{Reloaded, Reloads, Source};
@@ -59,9 +60,9 @@ pub struct Control {
     /// Wakes who reads the file again.
     pub reload_wanted: Notify,
     /// What names stand for.
-    names: Mutex<Arc<Names>>,
+    names: ArcSwap<Names>,
     /// Of the live configuration.
-    text: Mutex<Arc<str>>,
+    text: ArcSwap<String>,
     engine: Arc<Engine>,
     store: Store,
     /// Serialises what is made durable and then published, so that disk and memory agree on who was last.
@@ -147,27 +148,12 @@ impl Control {
         drain: Drain,
     ) -> Arc<Self> {
         let telemetry = Telemetry::new(workers);
-        let mut slots = BTreeMap::new();
-        let most = largest_upload(&config);
-        for name in plugin_names(&config, &store) {
-            let settings = settings_of(&config, &name);
-            let slot = match boot(&engine, &store, &settings, most, &telemetry, None) {
-                Ok(live) => {
-                    tell_unanswered(&config, live.as_deref(), &settings);
-                    Slot { live, broken: None, settings }
-                }
-                Err(error) => {
-                    tracing::error!(plugin = name, %error, "plugin cannot be used; native decisions stand in its place");
-                    Slot { live: None, broken: Some(Arc::from(error.to_string())), settings }
-                }
-            };
-            slots.insert(name, slot);
-        }
+        let (plugins, _failed) = bring_up::slots(&engine, &store, &config, &telemetry, &BTreeMap::new());
         let (now, seed) = (Instant::now(), seed());
         let names = Arc::new(dns::look_up_all(&config.runtime.resolvers, dns::names_of(&config)));
         let parts = Parts {
             present: None,
-            plugins: Arc::new(slots),
+            plugins: Arc::new(plugins),
             names: Arc::clone(&names),
             workers,
             cookie_secret,
@@ -180,8 +166,8 @@ impl Control {
             telemetry,
             drain,
             listeners,
-            names: Mutex::new(names),
-            text: Mutex::new(Arc::from(source.text.as_str())),
+            names: ArcSwap::new(names),
+            text: ArcSwap::from_pointee(source.text.clone()),
             source,
             reloads: Reloads::default(),
             reload_wanted: Notify::new(),
@@ -375,7 +361,7 @@ impl Control {
         Parts {
             present: Some(present),
             plugins,
-            names: self.names(),
+            names: self.names.load_full(),
             workers,
             cookie_secret,
             now: Instant::now(),
@@ -383,9 +369,18 @@ impl Control {
         }
     }
 
+    /// Publishes what is assembled of another configuration or other plugins than those of the present generation.
+    fn publish_assembled(&self, of: impl FnOnce(&Generation) -> (Arc<Config>, Arc<BTreeMap<String, Slot>>)) {
+        let next = |present: &Generation| {
+            let (config, plugins) = of(present);
+            Ok::<_, Infallible>(Some(assemble::assemble(config, &self.parts(present, plugins))))
+        };
+        let Ok(_published) = self.live.publish(next);
+    }
+
     /// The one way by which a plugin becomes live or goes.
     fn publish_plugin(&self, name: &str, plugin: Option<Arc<Plugin>>) {
-        let next = |present: &Generation| {
+        self.publish_assembled(|present| {
             let mut slots = BTreeMap::clone(&present.plugins);
             let settings = settings_of(&present.config, name);
             let configured = present.config.plugins.iter().any(|p| p.name == name);
@@ -394,10 +389,8 @@ impl Control {
             } else {
                 slots.remove(name);
             }
-            let parts = self.parts(present, Arc::new(slots));
-            Ok::<_, std::convert::Infallible>(Some(assemble::assemble(Arc::clone(&present.config), &parts)))
-        };
-        let Ok(_published) = self.live.publish(next);
+            (Arc::clone(&present.config), Arc::new(slots))
+        });
     }
 }
 

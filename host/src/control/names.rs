@@ -1,53 +1,36 @@
 //! Addresses that names stand for: looked up before a change that needs them, and replaced when they change.
 
-use std::{
-    collections::BTreeSet,
-    net::IpAddr,
-    sync::{Arc, PoisonError},
-};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use super::Control;
-use crate::{
-    assemble,
-    generation::Generation,
-    upstream::dns::{self, Names},
-};
+use crate::upstream::dns::{self, Names};
 
 impl Control {
-    /// What is known of names now.
-    pub(super) fn names(&self) -> Arc<Names> {
-        Arc::clone(&self.names.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Has those looked up of which nothing is known. Blocks until they are, or for [`dns::FIRST`].
+    /// Has those looked up of which nothing is known. Blocks until they are, or for [`dns::FIRST`]. To be called in a turn,
+    /// as all that changes what is known.
     pub(super) fn learn(&self, wanted: BTreeSet<String>) {
-        let known = self.names();
+        let known = self.names.load_full();
         let unknown: BTreeSet<String> = wanted.into_iter().filter(|name| !known.contains_key(name)).collect();
         if unknown.is_empty() {
             return;
         }
         let found = dns::look_up_all(&self.live.load().config.runtime.resolvers, unknown);
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        *names = Arc::new(names.iter().map(|(name, of)| (name.clone(), of.clone())).chain(found).collect());
+        let mut names = Names::clone(&known);
+        names.extend(found);
+        self.names.store(Arc::new(names));
     }
 
     /// A name stands for these addresses: where that is news, its endpoints follow, in one step.
     pub fn name_found(&self, name: &str, addresses: Vec<IpAddr>) {
         let _turn = self.turn();
-        {
-            let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-            if names.get(name) == Some(&addresses) {
-                return;
-            }
-            tracing::info!(name, ?addresses, "the name stands for other addresses");
-            let mut next = Names::clone(&names);
-            next.insert(name.to_owned(), addresses);
-            *names = Arc::new(next);
+        let known = self.names.load_full();
+        if known.get(name) == Some(&addresses) {
+            return;
         }
-        let next = |present: &Generation| {
-            let parts = self.parts(present, Arc::clone(&present.plugins));
-            Ok::<_, std::convert::Infallible>(Some(assemble::assemble(Arc::clone(&present.config), &parts)))
-        };
-        let Ok(_published) = self.live.publish(next);
+        tracing::info!(name, ?addresses, "the name stands for other addresses");
+        let mut names = Names::clone(&known);
+        names.insert(name.to_owned(), addresses);
+        self.names.store(Arc::new(names));
+        self.publish_assembled(|present| (Arc::clone(&present.config), Arc::clone(&present.plugins)));
     }
 }

@@ -2,24 +2,19 @@
 //! in one step. One that is refused changes nothing.
 
 use std::{
-    collections::BTreeMap,
     fs::{self, File},
     io::{self, Write as _},
     path::{Path, PathBuf},
     sync::{
-        Arc, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
 use witgate_core::config::{self, Config, Diagnostics, Parsed};
 
-use super::{Control, ControlError, bring_up, largest_upload, plugin_names, settings_of, uses::tell_unanswered};
-use crate::{
-    assemble, files,
-    generation::{Generation, Slot},
-    upstream::dns,
-};
+use super::{Control, ControlError, bring_up};
+use crate::{files, upstream::dns};
 
 /// Where a configuration came from.
 #[derive(Debug, Clone, Default)]
@@ -59,8 +54,8 @@ pub struct Reloaded {
 
 impl Control {
     /// The text of the live configuration.
-    pub fn config_text(&self) -> Arc<str> {
-        Arc::clone(&self.text.lock().unwrap_or_else(PoisonError::into_inner))
+    pub fn config_text(&self) -> Arc<String> {
+        self.text.load_full()
     }
 
     /// Reads the file that the configuration came from once more, and makes it live. None where it says what is live
@@ -74,7 +69,7 @@ impl Control {
             self.reloads.refused.fetch_add(1, Relaxed);
             ControlError::NotFound(error.to_string())
         })?;
-        if !asked && *text == *self.config_text() {
+        if !asked && text == *self.config_text() {
             return Ok(None);
         }
         self.reload(&text, false).map(Some)
@@ -98,45 +93,16 @@ impl Control {
         let _turn = self.turn();
         let present = self.live.load();
         let config = Arc::new(fitted(config, &present.config)?);
-        let (slots, plugins) = self.slots(&config, &present);
+        let (slots, failed) = bring_up::slots(&self.engine, &self.store, &config, &self.telemetry, &present.plugins);
         self.learn(dns::names_of(&config));
         if let Some(file) = self.source.file.as_deref().filter(|_| durable) {
             write(file, text).map_err(|source| ControlError::Write { file: file.to_owned(), source })?;
         }
-        let slots = Arc::new(slots);
-        let next = |present: &Generation| {
-            let parts = self.parts(present, Arc::clone(&slots));
-            Ok::<_, std::convert::Infallible>(Some(assemble::assemble(Arc::clone(&config), &parts)))
-        };
-        let Ok(_published) = self.live.publish(next);
-        *self.text.lock().unwrap_or_else(PoisonError::into_inner) = Arc::from(text);
+        self.publish_assembled(|_| (Arc::clone(&config), Arc::new(slots)));
+        self.text.store(Arc::new(text.to_owned()));
         let (clusters, routes) = (config.clusters.len(), config.routes.len());
         tracing::info!(clusters, routes, generation = self.live.load().serial, "another configuration is live");
-        Ok(Reloaded { warnings, plugins })
-    }
-
-    /// Plugins as `config` wants them. One that cannot be used so stays what it was, and is told.
-    fn slots(&self, config: &Config, present: &Generation) -> (BTreeMap<String, Slot>, Vec<(String, String)>) {
-        let (mut slots, mut failed) = (BTreeMap::new(), Vec::new());
-        let most = largest_upload(config);
-        for name in plugin_names(config, &self.store) {
-            let settings = settings_of(config, &name);
-            let before = present.plugins.get(&name);
-            let live = before.filter(|slot| slot.settings == settings).and_then(|slot| slot.live.as_ref());
-            let slot = match bring_up::boot(&self.engine, &self.store, &settings, most, &self.telemetry, live) {
-                Ok(live) => {
-                    tell_unanswered(config, live.as_deref(), &settings);
-                    Slot { live, broken: None, settings }
-                }
-                Err(error) => {
-                    tracing::error!(plugin = name, %error, "the plugin cannot be used as it is configured now");
-                    failed.push((name.clone(), error.to_string()));
-                    before.cloned().unwrap_or(Slot { live: None, broken: Some(Arc::from(error.to_string())), settings })
-                }
-            };
-            slots.insert(name, slot);
-        }
-        (slots, failed)
+        Ok(Reloaded { warnings, plugins: failed })
     }
 }
 
