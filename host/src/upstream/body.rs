@@ -1,5 +1,6 @@
 //! Request bodies on their way to an endpoint: streamed frame by frame, bounded, and honest about who broke them off.
 
+mod piece;
 mod replay;
 mod tee;
 

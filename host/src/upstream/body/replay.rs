@@ -7,16 +7,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 
-use super::{BodyError, Source};
+use super::{
+    BodyError, Source,
+    piece::{LEAST, Piece},
+};
 
 /// Bytes of a body that are kept. What may be sent again is mostly a form or a document; large uploads pass by.
 const KEPT: usize = 64 << 10;
-
-/// What a piece counts at least, so that a body in many small ones does not cost more than it has bytes.
-const PIECE: usize = 64;
 
 /// One reading of a body, from its beginning. Others may follow while it lives or after it.
 pub(super) struct Replay {
@@ -37,32 +36,6 @@ struct Shared {
     /// There was more than is kept: it cannot be read again.
     is_over: bool,
     has_ended: bool,
-}
-
-enum Piece {
-    Data(Bytes),
-    Trailers(HeaderMap),
-}
-
-impl Piece {
-    /// The same as the frame; none of a kind that is not passed on.
-    fn of(frame: &Frame<Bytes>) -> Option<Self> {
-        frame.data_ref().cloned().map(Self::Data).or_else(|| frame.trailers_ref().cloned().map(Self::Trailers))
-    }
-
-    fn size(&self) -> usize {
-        match self {
-            Self::Data(data) => data.len().max(PIECE),
-            Self::Trailers(trailers) => trailers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum(),
-        }
-    }
-
-    fn frame(&self) -> Frame<Bytes> {
-        match self {
-            Self::Data(data) => Frame::data(data.clone()),
-            Self::Trailers(trailers) => Frame::trailers(trailers.clone()),
-        }
-    }
 }
 
 impl Replay {
@@ -130,7 +103,7 @@ impl Shared {
     fn note(&mut self, frame: &Frame<Bytes>, is_last: bool) {
         self.has_ended |= frame.is_trailers();
         let piece = Piece::of(frame).filter(|_| !self.is_over && !is_last);
-        self.size += piece.as_ref().map_or(PIECE, Piece::size);
+        self.size += piece.as_ref().map_or(LEAST, Piece::size);
         match piece {
             Some(piece) if self.size <= KEPT => self.kept.push(piece),
             _ => {

@@ -9,14 +9,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 
-use super::BodyError;
+use super::{BodyError, piece::Piece};
 
-/// Bytes that a copy may be behind by; a piece of less than [`PIECE`] counts as that many.
+/// Bytes that a copy may be behind by.
 const BEHIND: usize = 64 << 10;
-const PIECE: usize = 64;
 
 /// Where pieces go in.
 pub(super) struct Tee(Rc<RefCell<Pipe>>);
@@ -33,7 +31,7 @@ pub struct Behind(Option<Rc<RefCell<Pipe>>>);
 
 #[derive(Default)]
 struct Pipe {
-    pieces: VecDeque<Frame<Bytes>>,
+    pieces: VecDeque<Piece>,
     /// What they count.
     size: usize,
     end: Option<End>,
@@ -71,14 +69,6 @@ impl Behind {
     }
 }
 
-fn copy(frame: &Frame<Bytes>) -> Option<(Frame<Bytes>, usize)> {
-    let size = |trailers: &HeaderMap| trailers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    match frame.data_ref() {
-        Some(data) => Some((Frame::data(data.clone()), data.len().max(PIECE))),
-        None => frame.trailers_ref().map(|trailers| (Frame::trailers(trailers.clone()), size(trailers))),
-    }
-}
-
 impl Tee {
     /// Copies a piece.
     pub(super) fn push(&self, frame: &Frame<Bytes>) {
@@ -86,8 +76,8 @@ impl Tee {
         if pipe.end.is_some() {
             return;
         }
-        let Some((piece, size)) = copy(frame) else { return };
-        pipe.size += size;
+        let Some(piece) = Piece::of(frame) else { return };
+        pipe.size += piece.size();
         if pipe.size > BEHIND || Rc::strong_count(&self.0) == 1 {
             pipe.end(End::Broken);
         } else {
@@ -129,8 +119,9 @@ impl Pipe {
 impl Copied {
     pub(super) fn poll_frame(&mut self, cx: &Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut pipe = self.pipe.borrow_mut();
-        if let Some(frame) = pipe.pieces.pop_front() {
-            pipe.size = pipe.size.saturating_sub(copy(&frame).map_or(0, |(_, size)| size));
+        if let Some(piece) = pipe.pieces.pop_front() {
+            pipe.size = pipe.size.saturating_sub(piece.size());
+            let frame = piece.frame();
             let len = frame.data_ref().map_or(0, |data| data.len() as u64);
             self.left = self.left.map(|left| left.saturating_sub(len));
             return Poll::Ready(Some(Ok(frame)));
@@ -157,7 +148,7 @@ impl Copied {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::piece::LEAST, *};
 
     fn poll(copied: &mut Copied) -> Poll<Option<Result<Bytes, String>>> {
         let frame = copied.poll_frame(&Context::from_waker(Waker::noop()));
@@ -188,7 +179,7 @@ mod tests {
     fn a_copy_that_falls_behind_breaks_off_and_holds_nothing() {
         for size in [1, BEHIND / 2] {
             let (tee, mut copied) = tee(None);
-            (0..=BEHIND / size.max(PIECE)).for_each(|_| tee.push(&data(size)));
+            (0..=BEHIND / size.max(LEAST)).for_each(|_| tee.push(&data(size)));
             assert!(tee.0.borrow().pieces.is_empty(), "of {size}");
             assert!(matches!(poll(&mut copied), Poll::Ready(Some(Err(_)))), "of {size}");
         }
