@@ -3,11 +3,7 @@
 use std::{future::Future, pin::Pin, rc::Rc, task::Poll, time::Instant};
 
 use http::{Version, response};
-use witgate_core::{
-    config::ScoreMode,
-    endpoint::{Endpoint, Outcome as Tried},
-    request::Head,
-};
+use witgate_core::{config::ScoreMode, endpoint::Outcome as Tried, request::Head};
 
 use super::{
     Flight,
@@ -150,23 +146,8 @@ pub fn choose(
     picker.pick(&cluster.cursor, forward.hash, &[], now, &mut || asker.random()).ok_or(Reason::NoHealthyEndpoint)
 }
 
-/// What the proxy changes in an endpoint's response. Its own cookies come last: no rule is about them.
-fn finish(parts: &mut response::Parts, exchange: &Exchange, forward: &Forward, endpoint: &Endpoint) {
-    if let Some(extras) = exchange.extras() {
-        extras.response_headers.apply(&mut parts.headers);
-    }
-    if let Some(cookie) = &forward.set_cookie {
-        parts.headers.append(http::header::SET_COOKIE, cookie.clone());
-    }
-    if forward.sticky != Some(endpoint.id())
-        && let Some(route) = forward.issue_for.and_then(|index| exchange.generation().routes.plans.get(index))
-        && let Some(Affinity::Cookie(cookie)) = route.affinity.as_deref()
-    {
-        parts.headers.append(http::header::SET_COOKIE, cookie.issue(endpoint.id(), super::unix_time()));
-    }
-}
-
-/// The response that is sent on, of the endpoint that was tried last.
+/// The response that is sent on, of the endpoint that was tried last, with what the proxy changes in it. Its own cookies come
+/// last: no rule is about them.
 fn finished(
     mut parts: response::Parts,
     incoming: Incoming,
@@ -174,8 +155,18 @@ fn finished(
     forward: &Forward,
     by: &Exchange,
 ) -> Response {
-    if let Some(endpoint) = by.endpoint() {
-        finish(&mut parts, by, forward, endpoint);
+    let Some(endpoint) = by.endpoint() else { return (parts, incoming, now) };
+    if let Some(extras) = by.extras() {
+        extras.response_headers.apply(&mut parts.headers);
+    }
+    if let Some(cookie) = &forward.set_cookie {
+        parts.headers.append(http::header::SET_COOKIE, cookie.clone());
+    }
+    if forward.sticky != Some(endpoint.id())
+        && let Some(route) = forward.issue_for.and_then(|index| by.generation().routes.plans.get(index))
+        && let Some(Affinity::Cookie(cookie)) = route.affinity.as_deref()
+    {
+        parts.headers.append(http::header::SET_COOKIE, cookie.issue(endpoint.id(), super::unix_time()));
     }
     (parts, incoming, now)
 }

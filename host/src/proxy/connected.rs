@@ -25,32 +25,25 @@ pub async fn connected(
         return Ok((connection, true));
     }
     // On the heap, as it is large and rare: what a request's future holds is moved with it.
-    Box::pin(connect(worker, cluster, endpoint, time, account)).await
-}
-
-async fn connect(
-    worker: &Rc<Worker>,
-    cluster: &Cluster,
-    endpoint: &Arc<Endpoint>,
-    time: Option<Duration>,
-    account: &mut Option<InFlight>,
-) -> Result<(Box<Connection>, bool), ConnectError> {
-    let timeout = cluster.config.connect_timeout.min(time.unwrap_or(Duration::MAX));
-    let mut place = None;
-    if let Some(circuit) = cluster.circuit.as_ref().filter(|circuit| circuit.limits_connections()) {
-        let aside = account.take();
-        let ask = || worker.live.shared().note_crowded();
-        let granted = worker.upstreams.grant(circuit, endpoint, timeout, ask).await?;
-        *account = aside;
-        match granted {
-            Granted::Connection(connection) => {
-                worker.cells().reused.up();
-                return Ok((connection, true));
+    Box::pin(async move {
+        let timeout = cluster.config.connect_timeout.min(time.unwrap_or(Duration::MAX));
+        let mut place = None;
+        if let Some(circuit) = cluster.circuit.as_ref().filter(|circuit| circuit.limits_connections()) {
+            let aside = account.take();
+            let ask = || worker.live.shared().note_crowded();
+            let granted = worker.upstreams.grant(circuit, endpoint, timeout, ask).await?;
+            *account = aside;
+            match granted {
+                Granted::Connection(connection) => {
+                    worker.cells().reused.up();
+                    return Ok((connection, true));
+                }
+                Granted::Place(granted) => place = Some(granted),
             }
-            Granted::Place(granted) => place = Some(granted),
         }
-    }
-    let connection = upstream::connect(endpoint, timeout, &cluster.config.pool, place).await?;
-    worker.cells().connected.up();
-    Ok((connection, false))
+        let connection = upstream::connect(endpoint, timeout, &cluster.config.pool, place).await?;
+        worker.cells().connected.up();
+        Ok((connection, false))
+    })
+    .await
 }
