@@ -15,6 +15,19 @@ pub(super) fn keep(gap: u32) -> f64 {
     if gap == 1 { AFTER_ONE } else { (-f64::from(gap) / (DECAY.as_secs_f64() * 1e3)).exp() }
 }
 
+/// Milliseconds from the last sample to one at `now`, and which of them is the last then. Workers read the clock before they
+/// get here, so that a sample may be a little older than the last one.
+pub(super) fn after(last: u32, now: u32) -> (u32, u32) {
+    let gap = now.wrapping_sub(last);
+    if gap > u32::MAX / 2 { (1, last) } else { (gap.max(1), now) }
+}
+
+/// An average of `value` and a sample that comes `gap` milliseconds later.
+pub(super) fn mixed(value: f32, sample: f32, gap: u32) -> f32 {
+    let keep = keep(gap);
+    (f64::from(value) * keep + f64::from(sample) * (1.0 - keep)) as f32
+}
+
 /// A time-decayed average in one word, so that a sample is one compare-and-swap: the value as `f32` in the high half,
 /// and in the low half the milliseconds of the last sample, which wrap after 49 days (then a sample weighs too little
 /// once). Not a number: unmeasured.
@@ -39,12 +52,8 @@ impl Average {
             if value.is_nan() {
                 return Some(Self::pack(sample, now));
             }
-            // Workers read the clock before they get here, so a sample may be a little older than the last one.
-            let gap = now.wrapping_sub(last);
-            let (gap, last) = if gap > u32::MAX / 2 { (1, last) } else { (gap.max(1), now) };
-            let keep = keep(gap);
-            let value = f64::from(value) * keep + f64::from(sample) * (1.0 - keep);
-            Some(Self::pack(value as f32, last))
+            let (gap, last) = after(last, now);
+            Some(Self::pack(mixed(value, sample, gap), last))
         });
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use super::{
     Counts, Outcome,
-    average::{Average, keep},
+    average::{Average, after, keep, mixed},
 };
 
 /// What a request at an endpoint that nothing was measured of is taken to cost while it is under way, in milliseconds: so
@@ -49,15 +49,10 @@ impl Peak {
         // The closure always gives a word, so this never fails.
         let _ = self.word.fetch_update(Relaxed, Relaxed, |word| {
             let (peak, last) = Average::unpack(word);
-            // Workers read the clock before they get here, so a sample may be a little older than the last one.
-            let gap = now.wrapping_sub(last);
-            let (gap, last) = if gap > u32::MAX / 2 && !peak.is_nan() { (1, last) } else { (gap.max(1), now) };
+            let (gap, last) = after(if peak.is_nan() { now } else { last }, now);
             let next = match latency_ms.filter(|_| outcome.is_success()) {
                 Some(sample) if peak.is_nan() || sample > peak => sample,
-                Some(sample) => {
-                    let keep = keep(gap);
-                    (f64::from(peak) * keep + f64::from(sample) * (1.0 - keep)) as f32
-                }
+                Some(sample) => mixed(peak, sample, gap),
                 None if peak.is_nan() => UNMEASURED_MS as f32,
                 None => peak,
             };
