@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     net::SocketAddr,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -34,9 +34,6 @@ use crate::{
         dns::{self, Names},
     },
 };
-
-/// For a copy of a request whose route has no `timeout`: the default of that.
-const MIRROR_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What assembling needs beside the configuration.
 pub struct Parts<'a> {
@@ -138,7 +135,7 @@ fn cluster(config: &config::Cluster, parts: &Parts<'_>, before: Option<&Arc<Clus
         .endpoints
         .iter()
         .flat_map(|wanted| addresses(wanted, &parts.names).map(move |address| (address, wanted)))
-        .filter(|(address, _)| seen.insert(address.to_string()))
+        .filter(|(address, _)| seen.insert(address.clone()))
         .map(|(address, wanted)| match known.get(&*address) {
             Some(endpoint) if endpoint.authority() == wanted.address => {
                 endpoint.configure(wanted);
@@ -306,7 +303,8 @@ fn delivery(route: &config::Route, index: impl Fn(&str) -> usize) -> Option<Box<
     let mirror = route.mirror.as_ref().map(|mirror| Mirror {
         cluster: index(&mirror.cluster),
         share: mirror.percent / 100.0,
-        timeout: route.timeout.unwrap_or(MIRROR_TIMEOUT),
+        // A copy that nobody waits for does not take for ever.
+        timeout: route.timeout.unwrap_or(config::DEFAULT_TIMEOUT),
     });
     let delivery = Delivery { retry: route.retry, mirror };
     (delivery.retry.is_some() || delivery.mirror.is_some()).then(|| Box::new(delivery))

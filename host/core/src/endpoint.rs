@@ -123,7 +123,7 @@ impl Endpoint {
         }
     }
 
-    /// `host:port`, where host is an IP address, or a name that the system knows.
+    /// `host:port`, where host is an IP address.
     pub fn address(&self) -> &str {
         &self.address
     }

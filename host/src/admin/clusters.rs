@@ -24,9 +24,9 @@ pub(super) fn list(control: &Control) -> Reply {
     reply::json(StatusCode::OK, &json!({ "generation": generation.serial, "clusters": clusters }))
 }
 
-/// `{"name", "balance", "scorer", "eligible", "panic", "circuit", "endpoints": [{"address", "authority", "zone", "priority", "state", "drained_by", "health",
-/// "complaint", "ejected", "ejections", "weight", "effective_weight", "in_flight", "latency_ms", "success_rate", "requests",
-/// "failures", "available_ms"}]}`
+/// `{"name", "balance", "scorer", "eligible", "panic", "circuit", "connect_timeout_ms", "endpoints": [{"address", "authority",
+/// "zone", "priority", "state", "drained_by", "health", "complaint", "ejected", "ejections", "weight", "effective_weight",
+/// "in_flight", "latency_ms", "success_rate", "requests", "failures", "available_ms"}]}`
 pub(super) fn show(control: &Control, name: &str) -> Result<Reply, ApiError> {
     let generation = control.live.load();
     let index = generation.find_cluster(name).map_err(ApiError::not_found)?;

@@ -10,7 +10,7 @@ use super::{Connection, Full, Stream, circuit::Place};
 /// Why no connection was made. Nothing was sent: trying elsewhere is safe.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The address could not be resolved or the endpoint refused.
+    /// The endpoint refused, or there is no way to it.
     #[error("{0}")]
     Io(#[from] io::Error),
     /// `connect_timeout` passed.
@@ -34,7 +34,6 @@ pub async fn connect(
     pool: &witgate_core::config::Pool,
     place: Option<Place>,
 ) -> Result<Box<Connection>, ConnectError> {
-    // A DNS name is resolved by the system, on a thread of its own; an IP address is not.
     let stream = tokio::time::timeout(timeout, TcpStream::connect(endpoint.address()))
         .await
         .map_err(|_| ConnectError::Timeout(timeout))??;

@@ -47,7 +47,7 @@ impl Resolver {
     /// # Errors
     /// That file cannot be used.
     pub fn new(servers: &[SocketAddr]) -> Result<Self, String> {
-        let builder = if servers.is_empty() {
+        let mut builder = if servers.is_empty() {
             TokioResolver::builder_tokio().map_err(|error| error.to_string())?
         } else {
             let server = |address: &SocketAddr| {
@@ -58,7 +58,6 @@ impl Resolver {
             let config = ResolverConfig::from_parts(None, Vec::new(), servers.iter().map(server).collect());
             TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
         };
-        let mut builder = builder;
         let options = builder.options_mut();
         // Who asks knows when it has to ask again.
         options.cache_size = 0;

@@ -39,9 +39,10 @@ pub async fn run(control: Arc<Control>) {
                 .ok();
         }
         if let Some(resolver) = &resolver {
-            for name in names.into_iter().filter(|name| !running.contains_key(name)).collect::<Vec<_>>() {
-                let task = follow(Arc::clone(&control), resolver.clone(), name.clone());
-                running.insert(name, tokio::task::spawn_local(task));
+            for name in names {
+                running.entry(name).or_insert_with_key(|name| {
+                    tokio::task::spawn_local(follow(Arc::clone(&control), resolver.clone(), name.clone()))
+                });
             }
         }
         tokio::select! {

@@ -48,11 +48,10 @@ pub fn endpoints(wanted: Vec<WantedEndpoint>) -> Result<Vec<Endpoint>, String> {
             format!("endpoints[{at}].{key}: {}{help}", bad.message)
         };
         let address = value::endpoint_address(&address).map_err(|bad| wrong("address", bad))?;
-        if weight > MAX_WEIGHT {
-            return Err(wrong("weight", value::Bad::new(format!("{weight} is out of range, 0 to {MAX_WEIGHT}"))));
-        }
-        if priority > MAX_PRIORITY {
-            return Err(wrong("priority", value::Bad::new(format!("{priority} is out of range, 0 to {MAX_PRIORITY}"))));
+        for (key, number, most) in [("weight", weight, MAX_WEIGHT), ("priority", priority, MAX_PRIORITY)] {
+            if number > most {
+                return Err(wrong(key, value::Bad::new(format!("{number} is out of range, 0 to {most}"))));
+            }
         }
         let zone = zone.map(|zone| value::name(&zone)).transpose().map_err(|bad| wrong("zone", bad))?;
         if !seen.insert(address.clone()) {

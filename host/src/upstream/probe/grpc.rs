@@ -71,14 +71,14 @@ const CODES: [&str; 17] = [
 /// Asks once. `within` is told to the server, and is for the caller to keep.
 pub(super) async fn check(
     stream: TcpStream,
-    address: &str,
+    authority: &str,
     probe: &GrpcProbe,
     within: Duration,
 ) -> Result<(), Complaint> {
     let mut client = h2::client::Builder::new();
     client.enable_push(false).max_header_list_size(LONGEST_HEAD);
     let (sender, connection) = client.handshake(stream).await?;
-    let request = request(probe.authority.as_deref().unwrap_or(address), within)?;
+    let request = request(probe.authority.as_deref().unwrap_or(authority), within)?;
     let question = enveloped(&Question { service: probe.service.clone() });
     // Dropped with the connection when there is an answer.
     let mut connection = std::pin::pin!(connection);

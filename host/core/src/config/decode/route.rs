@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     super::{
         endpoints::MAX_WEIGHT,
-        model::{Action, Affinity, Key, Mirror, Retry, RetryOn, Route, RoutePlugins},
+        model::{Action, Affinity, DEFAULT_TIMEOUT, Key, Mirror, Retry, RetryOn, Route, RoutePlugins},
         reader::{Table, Value},
         references::References,
         sink::Finding,
@@ -15,8 +15,6 @@ use super::{
     rules::{self, Way},
 };
 
-/// Whole response, where the file is silent.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Part of the requests that are mirrored, where the file is silent.
 const DEFAULT_MIRROR_PERCENT: f64 = 1.0;
 const KEY: &str = "{ cookie = \"…\" }, { header = \"…\" }, { query = \"…\" } or \"client-address\"";

@@ -102,6 +102,9 @@ pub struct ListenerLimits {
     pub requests_per_connection: Option<u64>,
 }
 
+/// `timeout` of a route where the file is silent.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// `[[route]]`.
 #[derive(Debug, Clone)]
 pub struct Route {
