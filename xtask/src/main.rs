@@ -6,6 +6,7 @@ mod bench;
 mod demo;
 mod deny;
 mod instructions;
+mod lab;
 mod languages;
 mod layering;
 mod plugins;

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use super::generate;
-use super::http::{self, Answer, Connection};
 use super::load::{Tool, Work};
 use super::targets::{Answers, Target};
+use crate::lab::http::{self, Answer, Connection};
 use crate::run::{self, Failed, Outcome};
 
 /// How often it is asked; each with another cookie.

@@ -4,11 +4,11 @@ use std::thread;
 use std::time::Duration;
 
 use super::check;
-use super::http::{self, Connection};
 use super::load;
 use super::rounds::{self, Measured};
 use super::site::Site;
 use super::targets::Target;
+use crate::lab::http::{self, Connection};
 use crate::run::Failed;
 
 /// Kept, each after one request.

@@ -5,54 +5,45 @@ mod bars;
 mod check;
 mod decisions;
 mod generate;
-mod http;
 mod idle;
 mod load;
-mod machine;
 mod options;
-mod peers;
 mod plot;
-mod process;
 mod report;
 mod results;
 mod rounds;
 mod scenarios;
 mod site;
 mod start;
-mod stats;
 mod swap;
 mod targets;
-mod template;
+mod templates;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
-use std::time::Duration;
 
+use crate::lab::document::Document;
+use crate::lab::peers::{Peer, Peers};
+use crate::lab::{self, machine, process};
 use crate::run::{self, Failed, Outcome};
 use crate::{plugins, setup};
 use options::Part;
 pub(crate) use options::{Options, options};
-use peers::{Peer, Peers};
 use plot::Plot;
 use results::Results;
 use site::Site;
 
-/// Whole-program optimisation of the engine and the proxy, on a slow machine.
-const BUILD_LIMIT: Duration = Duration::from_secs(3600);
+const DOCUMENT: Document = Document { name: "performance.md", prefix: "bench" };
 
 pub(crate) fn command(options: &Options) -> Outcome {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    if cores < 2 {
-        return Err(Failed::new("bench needs two cores: one for the proxy, one for load and origins"));
-    }
+    lab::two_cores("bench")?;
     setup::all()?;
     plugins::command(&plugins::Options::default())?;
-    let witgate = proxy_binary(options)?;
+    let witgate = lab::proxy_binary(options.binary.as_deref())?;
     let parts = options.parts();
     let peers = Peers::prepare(&witgate, &wanted(options, &parts));
     let report = Report { write: options.write };
-    report.add("machine", &machine::describe(&peers), None)?;
+    report.add("machine", &machine::describe(&peers, &[("wrk", "-v"), ("h2load", "--version")]), None)?;
     process::allow_many_files()?;
     let site = Site::open(peers)?;
     if let Err(failed) = site.make_certificate() {
@@ -71,24 +62,12 @@ pub(crate) fn command(options: &Options) -> Outcome {
         println!("\n── {}", part.name());
         results.attempt(part.name(), |results| measure(&site, options, part, &report, results));
     }
-    report.add("bars", &bars::table(&results, &report.present("bars")?), None)?;
+    report.add("bars", &bars::table(&results, &DOCUMENT.present("bars")?), None)?;
     drop(site);
     match results.problems() {
         problems if problems.is_empty() => Ok(()),
         problems => Err(Failed::new(problems.join("\n"))),
     }
-}
-
-/// The proxy to measure: as users get it, unless one is named.
-fn proxy_binary(options: &Options) -> Result<PathBuf, Failed> {
-    if let Some(binary) = &options.binary {
-        let found = fs::canonicalize(binary).map_err(|error| Failed::new(format!("{}: {error}", binary.display())))?;
-        println!("measuring {}", found.display());
-        return Ok(found);
-    }
-    let mut cargo = run::cargo();
-    run::run_within(cargo.args(["build", "--release", "--package", "witgate", "--bin", "witgate"]), BUILD_LIMIT)?;
-    Ok(run::target_dir().join("release/witgate"))
 }
 
 /// The peers that these parts need.
@@ -146,22 +125,8 @@ impl Report {
             written.map_err(|error| Failed::new(format!("{}: {error}", file.display())))?;
             text = format!("![{}]({name})\n\n{text}", plot.title);
         }
-        let document = report::replace(&document()?, part, &text).map_err(Failed::new)?;
-        fs::write(document_file(), document).map_err(|error| Failed::new(format!("docs/performance.md: {error}")))
+        DOCUMENT.write(part, &text)
     }
-
-    /// What the document has now.
-    fn present(&self, part: &str) -> Result<String, Failed> {
-        Ok(report::present(&document()?, part).unwrap_or_default().to_string())
-    }
-}
-
-fn document_file() -> PathBuf {
-    run::root().join("docs/performance.md")
-}
-
-fn document() -> Result<String, Failed> {
-    fs::read_to_string(document_file()).map_err(|error| Failed::new(format!("docs/performance.md: {error}")))
 }
 
 #[cfg(test)]
@@ -170,9 +135,8 @@ mod tests {
 
     #[test]
     fn every_part_has_its_place_in_the_document() {
-        let document = document().unwrap();
         for name in options::all().map(Part::name).chain(["machine", "bars"]) {
-            assert!(report::replace(&document, name, "").is_ok(), "{name}");
+            assert!(DOCUMENT.has(name), "{name}");
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::rounds::Effort;
 use super::scenarios::{self, Scenario};
 use super::targets::{self, Target};
+use crate::lab::number;
 use crate::run::Failed;
 
 /// What can be measured by itself. Each has its markers in docs/performance.md.
@@ -113,11 +114,6 @@ pub(crate) fn options(arguments: &[String]) -> Result<Options, Failed> {
         }
     }
     Ok(options)
-}
-
-fn number(option: &str, text: &str, most: usize) -> Result<usize, Failed> {
-    let number = text.parse().ok().filter(|number| (1..=most).contains(number));
-    number.ok_or_else(|| Failed::usage(format!("{option} takes a number from 1 to {most}, not `{text}`")))
 }
 
 fn part(name: &str) -> Result<String, Failed> {

@@ -1,5 +1,4 @@
-//! Figures as Markdown, for the screen and for docs/performance.md, of which only what is between a part's two markers is
-//! ever written.
+//! Figures as Markdown, for the screen and for docs/performance.md.
 
 use std::fmt::Write as _;
 
@@ -11,7 +10,7 @@ use super::scenarios::{Per, Scenario};
 use super::start::Small;
 use super::swap::Swaps;
 use super::targets::{NATIVE, NGINX, PLUGINS};
-use crate::run;
+use crate::lab::document::{limit, one_line};
 
 /// A scenario: a row a target, a ratio a baseline, and who is not in it.
 pub(super) fn scenario(scenario: &Scenario, all: &[Measured<Run>]) -> String {
@@ -85,12 +84,6 @@ fn not_measured<R>(absent: &[(&str, &str)], all: &[Measured<R>]) -> String {
     let lines = absent.iter().copied().chain(failed);
     let lines: String = lines.map(|(name, reason)| format!("- {name}: {}\n", one_line(reason))).collect();
     if lines.is_empty() { lines } else { format!("\nNot measured:\n\n{lines}") }
-}
-
-/// A reason as a document can have it: its first line, without markup and without where the repository is.
-fn one_line(reason: &str) -> String {
-    let root = format!("{}/", run::root().display());
-    reason.lines().next().unwrap_or_default().replace(&root, "").replace('`', "").replace('<', "(").replace('>', ")")
 }
 
 /// A picture of a scenario's CPU time.
@@ -211,25 +204,6 @@ pub(super) fn decisions(all: &[Decision]) -> String {
     text
 }
 
-fn limit(limit: &str, met: bool) -> String {
-    format!("limit {limit}: {}", if met { "met" } else { "missed" })
-}
-
-/// `document` with `content` between the markers of `part`; an error where they are not there, one after the other.
-pub(super) fn replace(document: &str, part: &str, content: &str) -> Result<String, String> {
-    let (open, close) = (format!("<!-- bench:{part} -->"), format!("<!-- /bench:{part} -->"));
-    let missing = || format!("there is no `{open}` … `{close}`");
-    let (before, rest) = document.split_once(&open).ok_or_else(missing)?;
-    let (_, after) = rest.split_once(&close).ok_or_else(missing)?;
-    Ok(format!("{before}{open}\n{}\n{close}{after}", content.trim_end()))
-}
-
-/// What is between the markers of `part`.
-pub(super) fn present<'d>(document: &'d str, part: &str) -> Option<&'d str> {
-    let (_, rest) = document.split_once(&format!("<!-- bench:{part} -->"))?;
-    Some(rest.split_once(&format!("<!-- /bench:{part} -->"))?.0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -245,19 +219,5 @@ mod tests {
         let text = not_measured(&[("witgate", "has no TLS yet")], &[failed]);
         assert_eq!(text, "\nNot measured:\n\n- witgate: has no TLS yet\n- envoy: pip failed\n");
         assert_eq!(not_measured::<Run>(&[], &[]), "");
-    }
-
-    #[test]
-    fn only_between_the_markers() {
-        let document = "# Prose\n<!-- bench:a -->\nold\n<!-- /bench:a -->\nmore\n<!-- bench:b --><!-- /bench:b -->\n";
-        let written = replace(document, "a", "| new |\n").unwrap();
-        assert_eq!(
-            written,
-            "# Prose\n<!-- bench:a -->\n| new |\n<!-- /bench:a -->\nmore\n<!-- bench:b --><!-- /bench:b -->\n"
-        );
-        assert_eq!(replace(&written, "a", "| new |").unwrap(), written, "the same figures change nothing");
-        assert_eq!((present(&written, "a"), present(&written, "c")), (Some("\n| new |\n"), None));
-        assert!(replace(document, "c", "x").is_err());
-        assert!(replace("<!-- /bench:a --> <!-- bench:a -->", "a", "x").is_err());
     }
 }

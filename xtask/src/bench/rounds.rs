@@ -4,11 +4,11 @@
 
 use super::check;
 use super::load;
-use super::process::Usage;
 use super::scenarios::Scenario;
 use super::site::Site;
-use super::stats::median;
 use super::targets::Target;
+use crate::lab::process::Usage;
+use crate::lab::stats::median;
 use crate::run::Failed;
 
 /// Load before the measured one: connections are made, caches and branch predictors warm.

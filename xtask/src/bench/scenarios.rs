@@ -141,7 +141,7 @@ pub(super) const ALL: [&Scenario; 8] = [&PLAIN, &POLICY, &TLS, &HTTP2, &BODIES, 
 
 #[cfg(test)]
 mod tests {
-    use super::super::template;
+    use super::super::templates;
     use super::*;
 
     #[test]
@@ -152,7 +152,7 @@ mod tests {
             }
             let templates = scenario.targets.iter().map(|target| target.template).chain(scenario.work.script);
             for file in templates.chain([targets::FULL.template]) {
-                assert!(template::dir().join(file).is_file(), "{file}");
+                assert!(templates::dir().join(file).is_file(), "{file}");
             }
         }
     }
@@ -162,7 +162,7 @@ mod tests {
         let names = ["PROXY", "ADMIN", "ORIGIN1", "ORIGIN2", "CANARY", "RUN", "PLUGINS", "TEMPLATES", "FILTER"];
         let values: Vec<_> = names.iter().chain(&["NGINX_MODULES"]).map(|name| (*name, "7".to_string())).collect();
         for target in ALL.iter().flat_map(|scenario| scenario.targets).chain([&targets::FULL]) {
-            let text = template::fill(target.template, &values).unwrap();
+            let text = templates::fill(target.template, &values).unwrap();
             if target.template.ends_with(".toml") {
                 text.parse::<toml::Table>().unwrap_or_else(|error| panic!("{}: {error}", target.template));
             }

@@ -2,17 +2,16 @@
 //! were free.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::http::{self, Connection};
 use super::load;
-use super::peers::{self, Peer, Peers};
-use super::process::{LOAD_CORE, PROXY_CORE, Process, Scratch, free_port};
 use super::targets::Target;
-use super::template;
+use super::templates;
+use crate::lab::http;
+use crate::lab::peers::{self, Peer, Peers};
+use crate::lab::process::{LOAD_CORE, PROXY_CORE, Process, Scratch, free_port};
 use crate::run::{self, Failed, Outcome};
 use crate::{plugins, setup};
 
@@ -47,9 +46,9 @@ impl Site {
         for (name, port) in [("origin-1", origins[0].1), ("origin-2", origins[2].1)] {
             let conf = site.render(&format!("{name}.conf"), &[])?;
             let log = site.scratch.path(&format!("{name}.log"));
-            let arguments = nginx_arguments(site.scratch.dir(), &conf);
+            let arguments = peers::nginx_arguments(site.scratch.dir(), &conf);
             let mut origin = Process::start(&nginx, &arguments, LOAD_CORE, &log)?;
-            origin.wait_until(READY_LIMIT, || is_open(port))?;
+            origin.wait_until(READY_LIMIT, || http::is_open(port))?;
             site._origins.push(origin);
         }
         Ok(site)
@@ -60,20 +59,9 @@ impl Site {
         let program = self.peers.program(target.peer)?;
         let (port, admin) = (free_port()?, free_port()?);
         let conf = self.render(target.template, &[("PROXY", port), ("ADMIN", admin)])?;
-        let words = |words: &[&str]| -> Vec<String> {
-            words.iter().map(|word| word.to_string()).chain([conf.display().to_string()]).collect()
-        };
-        let arguments = match target.peer {
-            Peer::Nginx | Peer::NginxNjs | Peer::NginxLua => nginx_arguments(self.scratch.dir(), &conf),
-            Peer::Haproxy => words(&["-db", "-f"]),
-            Peer::Envoy | Peer::EnvoyWasm => {
-                words(&["--concurrency", "1", "--disable-hot-restart", "-l", "error", "-c"])
-            }
-            Peer::Pingora => words(&[]),
-            Peer::Witgate => words(&["run", "-c"]),
-        };
+        let arguments = target.peer.arguments(self.scratch.dir(), &conf);
         let mut process = Process::start(program, &arguments, PROXY_CORE, &self.scratch.path("proxy.log"))?;
-        let ready = || if target.is_own() { is_ready(admin) } else { is_open(port) };
+        let ready = || if target.is_own() { http::is_ready(admin) } else { http::is_open(port) };
         let ready_after = process.wait_until(READY_LIMIT, ready)?;
         Ok(Proxy { process, port, admin, ready_after })
     }
@@ -119,28 +107,13 @@ impl Site {
         let dirs = [
             ("RUN", self.scratch.dir()),
             ("PLUGINS", &plugins::output_dir()),
-            ("TEMPLATES", &template::dir()),
+            ("TEMPLATES", &templates::dir()),
             ("FILTER", &peers::filter()),
             ("NGINX_MODULES", Path::new(peers::NGINX_MODULES)),
         ];
         values.extend(dirs.map(|(name, dir)| (name, dir.display().to_string())));
         let place = self.scratch.path(name);
-        let written = fs::write(&place, template::fill(name, &values)?);
+        let written = fs::write(&place, templates::fill(name, &values)?);
         written.map(|()| place).map_err(|error| Failed::new(format!("{name}: {error}")))
     }
-}
-
-fn nginx_arguments(dir: &Path, conf: &Path) -> Vec<String> {
-    let early_errors = dir.join("nginx-early.err");
-    let words = ["-p".as_ref(), dir, "-e".as_ref(), early_errors.as_path(), "-c".as_ref(), conf];
-    words.map(|word: &Path| word.display().to_string()).to_vec()
-}
-
-fn is_ready(admin: u16) -> bool {
-    let answer = Connection::open(admin).and_then(|mut to| to.exchange(&http::request("GET", "/readyz", &[], b"")));
-    answer.is_ok_and(|answer| answer.status == 200)
-}
-
-fn is_open(port: u16) -> bool {
-    TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
 }

@@ -5,8 +5,8 @@ use std::fs;
 use super::check;
 use super::load;
 use super::site::Site;
-use super::stats::{median, percentile};
 use super::targets::FULL;
+use crate::lab::stats::{median, percentile};
 use crate::run::Failed;
 
 /// Small: how long it takes to start, and what it takes up.

@@ -8,12 +8,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::check;
-use super::http::{self, Connection};
 use super::load::{self, Load};
-use super::process::Usage;
 use super::site::{Proxy, Site};
-use super::stats::{median, percentile};
 use super::targets::FULL;
+use crate::lab::http::{self, Connection};
+use crate::lab::process::Usage;
+use crate::lab::stats::{median, percentile};
 use crate::plugins;
 use crate::run::Failed;
 

@@ -1,6 +1,6 @@
 //! The proxies that are measured: a new one is a template in `tests/bench`, a line here, and its name in a scenario.
 
-use super::peers::Peer;
+use crate::lab::peers::Peer;
 
 /// The baseline of every ratio.
 pub(super) const NGINX: &str = "nginx";

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::super::stats::percentile;
 use super::{Load, milliseconds};
+use crate::lab::stats::percentile;
 
 const CONNECTIONS: u64 = 8;
 /// On each connection.

@@ -6,8 +6,8 @@ mod wrk;
 use std::fs;
 use std::time::Duration;
 
-use super::process::{LOAD_CORE, Process, Scratch};
-use super::template;
+use super::templates;
+use crate::lab::process::{LOAD_CORE, Process, Scratch};
 use crate::run::{self, Failed};
 
 /// Beyond the load's own duration.
@@ -82,7 +82,7 @@ pub(super) fn start(work: &Work, port: u16, seconds: u32, scratch: &Scratch) -> 
         Tool::WrkClosing => [wrk::arguments(seconds), vec!["-HConnection: close".to_string()]].concat(),
     };
     if let Some(script) = work.script {
-        arguments.extend(["-s".to_string(), template::dir().join(script).display().to_string()]);
+        arguments.extend(["-s".to_string(), templates::dir().join(script).display().to_string()]);
     }
     arguments.push(format!("{}://127.0.0.1:{port}{}", work.tool.scheme(), work.path));
     let name = if work.tool == Tool::H2load { "h2load" } else { "wrk" };

@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 use crate::run::{self, Failed};
 
 /// Where what is measured runs, alone.
-pub(super) const PROXY_CORE: usize = 0;
+pub(crate) const PROXY_CORE: usize = 0;
 /// Where origins, load and this process run.
-pub(super) const LOAD_CORE: usize = 1;
+pub(crate) const LOAD_CORE: usize = 1;
 
 /// How often something is looked at that is waited for.
 const POLL: Duration = Duration::from_millis(1);
 
 /// A running program with its output in a file. Dropping it kills it and waits for its end.
-pub(super) struct Process {
+pub(crate) struct Process {
     child: Child,
     name: String,
     log: PathBuf,
@@ -29,7 +29,7 @@ pub(super) struct Process {
 impl Process {
     /// Starts `program` on `core`, its standard output and error in `log`. It gets SIGKILL when this process dies, so
     /// that neither Ctrl-C nor a panic leaves it behind. Call it on the main thread: the kernel means a thread's death.
-    pub(super) fn start(program: &Path, arguments: &[String], core: usize, log: &Path) -> Result<Process, Failed> {
+    pub(crate) fn start(program: &Path, arguments: &[String], core: usize, log: &Path) -> Result<Process, Failed> {
         let name = program.file_name().unwrap_or(program.as_os_str()).to_string_lossy().into_owned();
         let failed = |error: std::io::Error| Failed::new(format!("{name} could not be started: {error}"));
         let out = File::create(log).map_err(failed)?;
@@ -48,7 +48,7 @@ impl Process {
 
     /// Polls `ready` until it holds and returns the time since the start; an error when the program ends before, or
     /// `limit` is over.
-    pub(super) fn wait_until(&mut self, limit: Duration, ready: impl Fn() -> bool) -> Result<Duration, Failed> {
+    pub(crate) fn wait_until(&mut self, limit: Duration, ready: impl Fn() -> bool) -> Result<Duration, Failed> {
         while !ready() {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Err(self.failed(&format!("ended ({status})")));
@@ -62,7 +62,7 @@ impl Process {
     }
 
     /// Waits for its end, at most `limit`, and returns what it wrote. Not to end well is an error.
-    pub(super) fn finish(mut self, limit: Duration) -> Result<String, Failed> {
+    pub(crate) fn finish(mut self, limit: Duration) -> Result<String, Failed> {
         loop {
             match self.child.try_wait() {
                 Ok(Some(status)) if status.success() => return Ok(self.output()),
@@ -84,7 +84,7 @@ impl Process {
     }
 
     /// Resident memory in KiB (VmRSS).
-    pub(super) fn resident_kib(&self) -> Result<u64, Failed> {
+    pub(crate) fn resident_kib(&self) -> Result<u64, Failed> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB")?.trim().parse().ok());
@@ -144,7 +144,7 @@ struct Cpu {
 }
 
 /// What a process and everything else take of the proxy's core, from here on.
-pub(super) struct Usage<'p> {
+pub(crate) struct Usage<'p> {
     process: &'p Process,
     cpu: Cpu,
     core: u64,
@@ -153,19 +153,19 @@ pub(super) struct Usage<'p> {
 
 /// The answer, in seconds of CPU time and shares of the core.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Used {
-    pub(super) user: f64,
-    pub(super) kernel: f64,
-    pub(super) busy: f64,
-    pub(super) others: f64,
+pub(crate) struct Used {
+    pub(crate) user: f64,
+    pub(crate) kernel: f64,
+    pub(crate) busy: f64,
+    pub(crate) others: f64,
 }
 
 impl<'p> Usage<'p> {
-    pub(super) fn of(process: &'p Process) -> Result<Usage<'p>, Failed> {
+    pub(crate) fn of(process: &'p Process) -> Result<Usage<'p>, Failed> {
         Ok(Usage { process, cpu: process.cpu_ticks()?, core: core_busy_ticks(PROXY_CORE), since: Instant::now() })
     }
 
-    pub(super) fn until_now(&self) -> Result<Used, Failed> {
+    pub(crate) fn until_now(&self) -> Result<Used, Failed> {
         let (cpu, core, wall) = (self.process.cpu_ticks()?, core_busy_ticks(PROXY_CORE), self.since.elapsed());
         let second = ticks_per_second()?;
         let seconds = |before: u64, after: u64| after.saturating_sub(before) as f64 / second;
@@ -204,7 +204,7 @@ fn ticks_per_second() -> Result<f64, Failed> {
 }
 
 /// Moves this process to the core of the load, with the threads it will have.
-pub(super) fn pin_self() -> Result<(), Failed> {
+pub(crate) fn pin_self() -> Result<(), Failed> {
     let (core, me) = (LOAD_CORE.to_string(), std::process::id().to_string());
     run::output(Command::new("taskset").args(["-acp", &core, &me])).map(drop)
 }
@@ -213,7 +213,7 @@ pub(super) fn pin_self() -> Result<(), Failed> {
 const FILES: u64 = 16_384;
 
 /// Raises the limit where it is lower. A proxy with two thousand clients needs more than the usual 1,024.
-pub(super) fn allow_many_files() -> Result<(), Failed> {
+pub(crate) fn allow_many_files() -> Result<(), Failed> {
     let limit = run::output(Command::new("sh").args(["-c", "ulimit -Sn"]))?;
     let enough = limit.trim().parse().map_or(limit.trim() == "unlimited", |files: u64| files >= FILES);
     if enough {
@@ -224,13 +224,13 @@ pub(super) fn allow_many_files() -> Result<(), Failed> {
 }
 
 /// A port that was free a moment ago.
-pub(super) fn free_port() -> Result<u16, Failed> {
+pub(crate) fn free_port() -> Result<u16, Failed> {
     let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|socket| socket.local_addr());
     bound.map(|address| address.port()).map_err(|error| Failed::new(format!("no free port: {error}")))
 }
 
 /// A folder that is removed at the end, whatever the end is: a small shell waits for the end of its standard input.
-pub(super) struct Scratch {
+pub(crate) struct Scratch {
     dir: PathBuf,
     janitor: Child,
 }
@@ -239,8 +239,8 @@ pub(super) struct Scratch {
 const JANITOR: &str = r#"trap "" INT TERM HUP; read -r _ || sleep 1; rm -rf -- "$1""#;
 
 impl Scratch {
-    pub(super) fn new() -> Result<Scratch, Failed> {
-        let dir = std::env::temp_dir().join(format!("witgate-bench-{}", std::process::id()));
+    pub(crate) fn new() -> Result<Scratch, Failed> {
+        let dir = std::env::temp_dir().join(format!("witgate-lab-{}", std::process::id()));
         let failed = |error: std::io::Error| Failed::new(format!("{}: {error}", dir.display()));
         fs::create_dir(&dir).map_err(failed)?;
         let mut sh = Command::new("sh");
@@ -255,11 +255,11 @@ impl Scratch {
         }
     }
 
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
-    pub(super) fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 }

@@ -9,26 +9,26 @@ use std::time::Duration;
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// A kept connection to a port of this machine.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     stream: BufReader<TcpStream>,
 }
 
 /// What came back.
 #[derive(Debug, PartialEq)]
-pub(super) struct Answer {
-    pub(super) status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     headers: Vec<(String, String)>,
-    pub(super) body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 }
 
 impl Connection {
-    pub(super) fn open(port: u16) -> io::Result<Connection> {
+    pub(crate) fn open(port: u16) -> io::Result<Connection> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let stream = TcpStream::connect_timeout(&address, LIMIT)?;
         stream.set_nodelay(true)?;
@@ -38,14 +38,14 @@ impl Connection {
     }
 
     /// Sends one request and reads its answer.
-    pub(super) fn exchange(&mut self, request: &[u8]) -> io::Result<Answer> {
+    pub(crate) fn exchange(&mut self, request: &[u8]) -> io::Result<Answer> {
         self.stream.get_mut().write_all(request)?;
         read(&mut self.stream)
     }
 }
 
 /// The bytes of a request; `headers` are added to Content-Length and, where they name none, Host.
-pub(super) fn request(method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+pub(crate) fn request(method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let mut bytes = format!("{method} {target} HTTP/1.1\r\n");
     if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
         bytes.push_str("Host: 127.0.0.1\r\n");
@@ -58,6 +58,17 @@ pub(super) fn request(method: &str, target: &str, headers: &[(&str, &str)], body
     }
     bytes.push_str("\r\n");
     [bytes.as_bytes(), body].concat()
+}
+
+/// Whether the proxy whose admin API is at this port is serving.
+pub(crate) fn is_ready(admin: u16) -> bool {
+    let answer = Connection::open(admin).and_then(|mut to| to.exchange(&request("GET", "/readyz", &[], b"")));
+    answer.is_ok_and(|answer| answer.status == 200)
+}
+
+/// Whether somebody listens there.
+pub(crate) fn is_open(port: u16) -> bool {
+    TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
 fn read(stream: &mut impl BufRead) -> io::Result<Answer> {

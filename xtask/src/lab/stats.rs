@@ -1,7 +1,7 @@
 //! Medians and percentiles. Pure.
 
 /// The middle one, or the mean of the two in the middle; 0 of nothing.
-pub(super) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let sorted = sorted(values);
     match sorted.len() {
         0 => 0.0,
@@ -11,7 +11,7 @@ pub(super) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
 }
 
 /// The smallest value that `share` (0 to 1) of them do not exceed (nearest rank); 0 of nothing.
-pub(super) fn percentile(values: impl IntoIterator<Item = f64>, share: f64) -> f64 {
+pub(crate) fn percentile(values: impl IntoIterator<Item = f64>, share: f64) -> f64 {
     let sorted = sorted(values);
     let rank = (sorted.len() as f64 * share).ceil() as usize;
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0.0)

@@ -1,25 +1,23 @@
-//! Templates of `tests/bench` to the configuration of one start: parts are put in, lists are made, names get their values.
+//! Templates to the configuration of one start: parts are put in, lists are made, names get their values. Knows no folder and
+//! no list by name.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 
-use super::generate;
-use crate::run::{self, Failed};
+use crate::run::Failed;
 
 /// What is put in for `@NAME@`.
-pub(super) type Values = [(&'static str, String)];
+pub(crate) type Values = [(&'static str, String)];
+
+/// What makes the list that a template calls by `@GENERATE NAME@`; none where nothing is called so.
+pub(crate) type Lists = fn(&str) -> Option<String>;
 
 /// Parts have no parts of parts of parts.
 const DEPTH: usize = 3;
 
-/// Where templates and scripts are.
-pub(super) fn dir() -> PathBuf {
-    run::root().join("tests/bench")
-}
-
-/// The text of a template, complete. A name without a value is an error.
-pub(super) fn fill(name: &str, values: &Values) -> Result<String, Failed> {
-    let mut text = expand(name, DEPTH)?;
+/// The text of a template in `dir`, complete. A name without a value is an error.
+pub(crate) fn fill(dir: &Path, name: &str, values: &Values, lists: Lists) -> Result<String, Failed> {
+    let mut text = expand(dir, name, lists, DEPTH)?;
     for (own, value) in values {
         text = text.replace(&format!("@{own}@"), value);
     }
@@ -30,15 +28,15 @@ pub(super) fn fill(name: &str, values: &Values) -> Result<String, Failed> {
 }
 
 /// With `@INCLUDE FILE@` and `@GENERATE LIST@`, each on a line of its own, replaced.
-fn expand(name: &str, depth: usize) -> Result<String, Failed> {
-    let file = dir().join(name);
+fn expand(dir: &Path, name: &str, lists: Lists, depth: usize) -> Result<String, Failed> {
+    let file = dir.join(name);
     let source = fs::read_to_string(&file).map_err(|error| Failed::new(format!("{}: {error}", file.display())))?;
     let mut text = String::with_capacity(source.len());
     for line in source.lines() {
         match line.trim().strip_suffix('@').and_then(|line| line.strip_prefix('@')).and_then(|l| l.split_once(' ')) {
-            Some(("INCLUDE", part)) if depth > 0 => text.push_str(&expand(part, depth - 1)?),
+            Some(("INCLUDE", part)) if depth > 0 => text.push_str(&expand(dir, part, lists, depth - 1)?),
             Some(("GENERATE", list)) => {
-                let made = generate::list(list);
+                let made = lists(list);
                 text.push_str(&made.ok_or_else(|| Failed::new(format!("{name}: nothing makes `{list}`")))?);
             }
             _ => text.push_str(line),
@@ -74,16 +72,5 @@ mod tests {
         check("a@b.example \"@type\": x, \"@type\": Y", None);
         check("@\n@A1_B@", Some("A1_B"));
         check("", None);
-    }
-
-    #[test]
-    fn parts_and_lists() {
-        let values = |names: &[&'static str]| names.iter().map(|name| (*name, "7".to_string())).collect::<Vec<_>>();
-        let all = values(&["PROXY", "ORIGIN1", "ORIGIN2", "CANARY", "RUN"]);
-        let text = fill("nginx-plain.conf", &all).unwrap();
-        assert!(text.contains("listen 127.0.0.1:7 ") && text.contains("server 127.0.0.1:7;"), "{text}");
-        assert!(fill("nginx-plain.conf", &values(&["PROXY"])).is_err());
-        assert!(fill("origin-1.conf", &all).unwrap().contains("listen 127.1.0.1:7"));
-        assert!(fill("nothing.conf", &all).is_err());
     }
 }

@@ -7,13 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::template;
 use crate::run::{self, Failed, Outcome};
 use crate::{setup, toolchain};
 
 /// A program that can be started, with what it needs to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Peer {
+pub(crate) enum Peer {
     Witgate,
     Nginx,
     NginxNjs,
@@ -25,8 +24,8 @@ pub(super) enum Peer {
 }
 
 /// Where Debian puts nginx's modules.
-pub(super) const NGINX_MODULES: &str = "/usr/lib/nginx/modules";
-pub(super) const ENVOY_VERSION: &str = "1.40.0";
+pub(crate) const NGINX_MODULES: &str = "/usr/lib/nginx/modules";
+pub(crate) const ENVOY_VERSION: &str = "1.40.0";
 
 /// Some two hundred crates, on a slow machine.
 const BUILD_LIMIT: Duration = Duration::from_secs(1800);
@@ -34,25 +33,50 @@ const BUILD_LIMIT: Duration = Duration::from_secs(1800);
 const DOWNLOAD_LIMIT: Duration = Duration::from_secs(600);
 
 /// Peers that were looked for, each with its program or why there is none.
-pub(super) struct Peers {
+pub(crate) struct Peers {
     found: BTreeMap<Peer, Result<PathBuf, String>>,
+}
+
+impl Peer {
+    /// What it is started with to use `conf`, in the foreground, as one process of one worker that writes its files to `dir`.
+    pub(crate) fn arguments(self, dir: &Path, conf: &Path) -> Vec<String> {
+        let words = |words: &[&str]| -> Vec<String> {
+            words.iter().map(|word| word.to_string()).chain([conf.display().to_string()]).collect()
+        };
+        match self {
+            Peer::Nginx | Peer::NginxNjs | Peer::NginxLua => nginx_arguments(dir, conf),
+            Peer::Haproxy => words(&["-db", "-f"]),
+            Peer::Envoy | Peer::EnvoyWasm => {
+                words(&["--concurrency", "1", "--disable-hot-restart", "-l", "error", "-c"])
+            }
+            Peer::Pingora => words(&[]),
+            Peer::Witgate => words(&["run", "-c"]),
+        }
+    }
+}
+
+/// The same, of nginx as an origin.
+pub(crate) fn nginx_arguments(dir: &Path, conf: &Path) -> Vec<String> {
+    let early_errors = dir.join("nginx-early.err");
+    let words = ["-p".as_ref(), dir, "-e".as_ref(), early_errors.as_path(), "-c".as_ref(), conf];
+    words.map(|word: &Path| word.display().to_string()).to_vec()
 }
 
 impl Peers {
     /// Installs or builds what is wanted and missing.
-    pub(super) fn prepare(witgate: &Path, wanted: &BTreeSet<Peer>) -> Peers {
+    pub(crate) fn prepare(witgate: &Path, wanted: &BTreeSet<Peer>) -> Peers {
         let mut found = BTreeMap::new();
         for peer in wanted {
             let program = find(*peer, witgate).map_err(|failed| failed.message);
             if let Err(reason) = &program {
-                println!("bench goes on without {peer:?}: {reason}");
+                println!("going on without {peer:?}: {reason}");
             }
             found.insert(*peer, program);
         }
         Peers { found }
     }
 
-    pub(super) fn program(&self, peer: Peer) -> Result<&Path, Failed> {
+    pub(crate) fn program(&self, peer: Peer) -> Result<&Path, Failed> {
         match self.found.get(&peer) {
             Some(Ok(program)) => Ok(program),
             Some(Err(reason)) => Err(Failed::new(reason.clone())),
@@ -61,13 +85,18 @@ impl Peers {
     }
 }
 
-/// Where the bench keeps what it installs and builds.
+/// Where those are that are crates of this repository.
+pub(super) fn crates() -> PathBuf {
+    run::root().join("tests/bench")
+}
+
+/// What is installed and built is kept here.
 fn dir() -> PathBuf {
     run::target_dir().join("bench")
 }
 
 /// The filter that Envoy loads, once built.
-pub(super) fn filter() -> PathBuf {
+pub(crate) fn filter() -> PathBuf {
     dir().join("proxy-wasm.wasm")
 }
 
@@ -127,7 +156,7 @@ fn python() -> Result<PathBuf, Failed> {
 fn build_filter() -> Outcome {
     let toolchain = setup::wasm()?;
     let mut cargo = toolchain.build(&[]);
-    cargo.args(["--release", "--locked", "--manifest-path"]).arg(template::dir().join("proxy-wasm/Cargo.toml"));
+    cargo.args(["--release", "--locked", "--manifest-path"]).arg(crates().join("proxy-wasm/Cargo.toml"));
     run::run_within(&mut cargo, BUILD_LIMIT)?;
     let built = toolchain.target_dir().join(toolchain::TARGET).join("release/bench_proxy_wasm.wasm");
     let failed = |error: std::io::Error| Failed::new(format!("{}: {error}", built.display()));
@@ -139,7 +168,7 @@ fn pingora() -> Result<PathBuf, Failed> {
     setup::program("cmake", "cmake")?;
     let target = dir().join("pingora");
     let mut cargo = run::cargo();
-    cargo.args(["build", "--release", "--locked", "--manifest-path"]).arg(template::dir().join("pingora/Cargo.toml"));
+    cargo.args(["build", "--release", "--locked", "--manifest-path"]).arg(crates().join("pingora/Cargo.toml"));
     run::run_within(cargo.arg("--target-dir").arg(&target), BUILD_LIMIT)?;
     Ok(target.join("release/bench-pingora"))
 }

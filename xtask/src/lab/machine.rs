@@ -4,26 +4,25 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::peers::{ENVOY_VERSION, Peer, Peers};
-use super::template;
+use super::peers::{self, ENVOY_VERSION, Peer, Peers};
 use crate::run;
 
-/// One line a fact, as Markdown.
-pub(super) fn describe(peers: &Peers) -> String {
+/// One line a fact, as Markdown; `tools` are programs that took part, each with what makes it tell its version.
+pub(crate) fn describe(peers: &Peers, tools: &[(&str, &str)]) -> String {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let mut versions = Vec::new();
     let witgate = peers.program(Peer::Witgate).ok().map(PathBuf::from);
-    for (program, argument) in [
+    let known = [
         (witgate, "--version"),
         (run::which("rustc"), "--version"),
         (run::which("nginx"), "-v"),
         (peers.program(Peer::Haproxy).ok().map(PathBuf::from), "-v"),
-        (run::which("wrk"), "-v"),
-        (run::which("h2load"), "--version"),
-    ] {
+    ];
+    let tools = tools.iter().map(|(program, argument)| (run::which(program), *argument));
+    for (program, argument) in known.into_iter().chain(tools) {
         versions.extend(program.and_then(|program| first_line(Command::new(program).arg(argument))));
     }
     // Of these the crate and the wheel are known, and what they say of themselves names folders of this machine.
@@ -62,7 +61,7 @@ fn is_date(word: &str) -> bool {
 
 /// The one that the balancer is built with.
 fn pingora_version() -> Option<String> {
-    let manifest = fs::read_to_string(template::dir().join("pingora/Cargo.toml")).ok()?;
+    let manifest = fs::read_to_string(peers::crates().join("pingora/Cargo.toml")).ok()?;
     let table: toml::Table = manifest.parse().ok()?;
     let version = table.get("dependencies")?.get("pingora")?.get("version")?.as_str()?;
     Some(version.trim_start_matches('=').to_string())
