@@ -10,6 +10,7 @@ mod lab;
 mod languages;
 mod layering;
 mod plugins;
+mod resilience;
 mod run;
 mod scan;
 mod setup;
@@ -33,6 +34,11 @@ usage: cargo xtask COMMAND
                             small, decisions; --proxies WORD,…: only those with such a word in their name, and nothing is
                             written; --binary PATH: measure that proxy; --rounds N, --seconds N, --activations N;
                             --no-write
+  resilience [--quick] [OPTION…]
+                            what clients see of faults at the origins, here and through other proxies, into
+                            docs/resilience.md; --quick: short faults, and nothing is written; --only SCENARIO,…: kill,
+                            hung, black-hole, half-503, resets, rolling, slow, half-gone, dns, reload; --proxies WORD,…,
+                            --binary PATH, --no-write: as above; --seconds N: how long a fault lasts
   instructions [--record|FILTER]
                             only the counts of instructions, of decisions, questions and requests; --record: write them
                             down instead of judging them; with FILTER: only the operations whose name contains it
@@ -59,6 +65,7 @@ fn main() -> ExitCode {
         ("demo", rest) => demo::command(rest),
         ("test", rest) => test::options(rest).and_then(|options| test::command(&options)),
         ("bench", rest) => bench::options(rest).and_then(|options| bench::command(&options)),
+        ("resilience", rest) => resilience::command(rest),
         ("instructions", rest) => instructions::options(rest).and_then(|options| instructions::command(&options)),
         ("layering", []) => layering::command(),
         ("deny", []) => deny::command(),

@@ -29,11 +29,16 @@ impl Answer {
 
 impl Connection {
     pub(crate) fn open(port: u16) -> io::Result<Connection> {
+        Connection::open_within(port, LIMIT)
+    }
+
+    /// The same, with another limit for each step.
+    pub(crate) fn open_within(port: u16, limit: Duration) -> io::Result<Connection> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let stream = TcpStream::connect_timeout(&address, LIMIT)?;
+        let stream = TcpStream::connect_timeout(&address, limit)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(LIMIT))?;
-        stream.set_write_timeout(Some(LIMIT))?;
+        stream.set_read_timeout(Some(limit))?;
+        stream.set_write_timeout(Some(limit))?;
         Ok(Connection { stream: BufReader::new(stream) })
     }
 

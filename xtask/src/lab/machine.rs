@@ -12,7 +12,8 @@ pub(crate) fn describe(peers: &Peers, tools: &[(&str, &str)]) -> String {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    // Not those that this process may use.
+    let cores = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
     let mut versions = Vec::new();
     let witgate = peers.program(Peer::Witgate).ok().map(PathBuf::from);
     let known = [

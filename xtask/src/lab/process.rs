@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::run::{self, Failed};
+use crate::run::{self, Failed, Outcome};
 
 /// Where what is measured runs, alone.
 pub(crate) const PROXY_CORE: usize = 0;
@@ -33,10 +33,8 @@ impl Process {
         let name = program.file_name().unwrap_or(program.as_os_str()).to_string_lossy().into_owned();
         let failed = |error: std::io::Error| Failed::new(format!("{name} could not be started: {error}"));
         let out = File::create(log).map_err(failed)?;
-        let mut command = Command::new("setpriv");
-        // Each replaces itself by what follows: the id is the program's own in the end.
-        command.args(["--pdeathsig", "KILL", "setsid", "nice", "-n", "-10", "taskset", "-c", &core.to_string()]);
-        command.arg(program).args(arguments);
+        let mut command = before_others(program, core);
+        command.args(arguments);
         command.stdin(Stdio::null()).stdout(out.try_clone().map_err(failed)?).stderr(out);
         command.env("WITGATE_LOG", "warn");
         run::without_outer_cargo(&mut command);
@@ -76,6 +74,25 @@ impl Process {
         }
     }
 
+    /// Sends it a signal by name, such as STOP.
+    pub(crate) fn signal(&self, name: &str) -> Result<(), Failed> {
+        run::output(Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()])).map(drop)
+    }
+
+    /// Asks it by that signal to end in its own time and waits for that, at most `limit`.
+    pub(crate) fn end_by(mut self, signal: &str, limit: Duration) -> Result<(), Failed> {
+        self.signal(signal)?;
+        let since = Instant::now();
+        loop {
+            match self.child.try_wait() {
+                Ok(Some(_)) => return Ok(()),
+                Ok(None) if since.elapsed() > limit => return Err(self.failed(&format!("did not end by {signal}"))),
+                Ok(None) => std::thread::sleep(POLL),
+                Err(error) => return Err(self.failed(&error.to_string())),
+            }
+        }
+    }
+
     /// CPU time it has used so far in all of its threads: user and kernel, in clock ticks.
     fn cpu_ticks(&self) -> Result<Cpu, Failed> {
         let file = format!("/proc/{}/stat", self.child.id());
@@ -110,6 +127,36 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Runs this program once more with these arguments, on the core of the load, so that its own threads run as what it measures
+/// does. Its exit code is that of the other.
+pub(crate) fn again(arguments: &[String]) -> Outcome {
+    let failed = |error: std::io::Error| Failed::new(format!("this program could not be started again: {error}"));
+    let mut command = before_others(&std::env::current_exe().map_err(failed)?, LOAD_CORE);
+    let mut child = command.args(arguments).stdin(Stdio::null()).env(AGAIN, "1").spawn().map_err(failed)?;
+    prefer(child.id());
+    match child.wait().map_err(failed)? {
+        status if status.success() => Ok(()),
+        // It has said why.
+        status => Err(Failed { message: String::new(), code: status.code().map_or(1, |code| code as u8) }),
+    }
+}
+
+/// Whether this is the program that [`again`] started.
+pub(crate) fn is_again() -> bool {
+    std::env::var_os(AGAIN).is_some()
+}
+
+const AGAIN: &str = "WITGATE_XTASK_AGAIN";
+
+/// In a session of its own, with a high priority, ended with the thread that starts it.
+fn before_others(program: &Path, core: usize) -> Command {
+    let mut command = Command::new("setpriv");
+    // Each replaces itself by what follows: the id is the program's own in the end.
+    command.args(["--pdeathsig", "KILL", "setsid", "nice", "-n", "-10", "taskset", "-c", &core.to_string()]);
+    command.arg(program);
+    command
 }
 
 /// Puts it before whatever else runs on this machine, as far as one may (and not so far that the kernel's own threads
