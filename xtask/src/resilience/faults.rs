@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::blackhole::BlackHole;
+use super::dns::Dns;
 use super::drain;
 use super::load::{self, Clock, Sample};
 use super::made::{self, Ill, Made};
@@ -45,13 +46,12 @@ struct Lived {
 
 enum Origins {
     Nginx(Nginx),
+    /// Known by their name only.
+    Named(Nginx, Dns),
     Made(Made),
 }
 
 pub(super) fn run(site: &Site, scenario: &Scenario, row: &Row, seconds: u64) -> Result<Run, Absent> {
-    if let Fault::Unwritten(reason) = scenario.fault {
-        return Err(Absent::Refused(reason.to_string()));
-    }
     let mut origins = Origins::start(site, scenario.fault)?;
     let proxy = site.start(row, scenario.retries)?;
     if scenario.fault == Fault::Reload {
@@ -121,6 +121,7 @@ impl Origins {
     fn start(site: &Site, fault: Fault) -> Result<Origins, Failed> {
         Ok(match fault {
             Fault::Ill(_) => Origins::Made(Made::start(origins::addresses(site.origin), made::ORIGIN)?),
+            Fault::NoDns => Origins::Named(Nginx::start(site.scratch.dir(), site.origin)?, Dns::start(site)?),
             _ => Origins::Nginx(Nginx::start(site.scratch.dir(), site.origin)?),
         })
     }
@@ -129,6 +130,7 @@ impl Origins {
         match (fault, self) {
             (Fault::Kill(count), Origins::Nginx(nginx)) => (0..count).for_each(|number| nginx.kill(number)),
             (Fault::Hang, Origins::Nginx(nginx)) => nginx.signal(BAD, "STOP")?,
+            (Fault::NoDns, Origins::Named(_, dns)) => dns.kill(),
             (Fault::Ill(ill), Origins::Made(made)) => made.set(BAD, ill),
             _ => {}
         }
@@ -139,6 +141,7 @@ impl Origins {
         match (fault, self) {
             (Fault::Kill(count), Origins::Nginx(nginx)) => (0..count).try_for_each(|number| nginx.revive(number))?,
             (Fault::Hang, Origins::Nginx(nginx)) => nginx.signal(BAD, "CONT")?,
+            (Fault::NoDns, Origins::Named(_, dns)) => dns.revive()?,
             (Fault::Ill(_), Origins::Made(made)) => made.set(BAD, Ill::Not),
             _ => {}
         }
@@ -147,7 +150,7 @@ impl Origins {
 
     fn served(&self) -> usize {
         match self {
-            Origins::Nginx(nginx) => nginx.served(),
+            Origins::Nginx(nginx) | Origins::Named(nginx, _) => nginx.served(),
             Origins::Made(made) => made.served(),
         }
     }

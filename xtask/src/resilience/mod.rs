@@ -2,6 +2,7 @@
 //! this machine and on loopback only. Breaks nothing that it did not start.
 
 mod blackhole;
+mod dns;
 mod drain;
 mod faults;
 mod load;

@@ -36,7 +36,7 @@ pub(super) fn addresses(port: u16) -> [SocketAddr; COUNT] {
 }
 
 /// Whether somebody listens there.
-fn is_open(address: SocketAddr) -> bool {
+pub(super) fn is_open(address: SocketAddr) -> bool {
     TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
 }
 

@@ -117,6 +117,10 @@ fn verdict(bar: Bar, outcomes: &[Outcome]) -> Option<Verdict> {
             let ratio = find(own)?.seen.during.p99 / find(other)?.seen.during.p99;
             (format!("p99 of {own} ÷ {other}"), ratio, most, "", false)
         }
+        Bar::P99Before(most) => {
+            let seen = &find("witgate")?.seen;
+            ("Witgate's p99 during ÷ before".to_string(), seen.during.p99 / seen.before.p99, most, "", false)
+        }
         Bar::Failed(most) => {
             let seen = &find("witgate")?.seen;
             let share = seen.failed() as f64 * 100.0 / seen.requests.max(1) as f64;

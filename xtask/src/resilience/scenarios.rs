@@ -31,8 +31,8 @@ pub(super) enum Fault {
     Rolling,
     /// None, but the configuration is replaced again and again.
     Reload,
-    /// It is not written yet, for this reason.
-    Unwritten(&'static str),
+    /// SIGKILL of the DNS server that knows the origins' name; started again later.
+    NoDns,
 }
 
 impl Fault {
@@ -69,6 +69,8 @@ pub(super) enum Bar {
     Amplified(f64),
     /// Milliseconds until the bad origin gets nothing any more.
     OutAfter(f64),
+    /// Witgate's p99 while it lasts as a multiple of that before.
+    P99Before(f64),
     /// p99 of the one row as a multiple of that of the other.
     P99(&'static str, &'static str, f64),
 }
@@ -171,10 +173,10 @@ pub(super) const ALL: [Scenario; 10] = [
     },
     Scenario {
         part: "dns",
-        title: "The DNS server is down",
-        fault: Fault::Unwritten("a DNS server of its own is not part of this yet"),
+        title: "The origins are one name, and its DNS server is killed, and started again later",
+        fault: Fault::NoDns,
         retries: 1,
-        rows: &[witgate("witgate", "round-robin")],
+        rows: &[Row { name: "witgate", peer: Peer::Witgate, template: "witgate-dns.toml", balance: "round-robin" }],
         bars: &[Bar::Failed(0.0)],
     },
     Scenario {
@@ -183,7 +185,7 @@ pub(super) const ALL: [Scenario; 10] = [
         fault: Fault::Reload,
         retries: 1,
         rows: &[Row { name: "witgate", peer: Peer::Witgate, template: "witgate-reload.toml", balance: "round-robin" }],
-        bars: &[Bar::Failed(0.0)],
+        bars: &[Bar::Failed(0.0), Bar::P99Before(1.5)],
     },
 ];
 

@@ -26,6 +26,8 @@ pub(super) struct Site {
     peers: Peers,
     /// The port of all origins, each on an address of its own.
     pub(super) origin: u16,
+    /// That of the DNS server, for those who know the origins by their name.
+    pub(super) dns: u16,
 }
 
 /// A proxy that answers.
@@ -51,7 +53,7 @@ impl From<Failed> for Absent {
 
 impl Site {
     pub(super) fn open(peers: Peers) -> Result<Site, Failed> {
-        Ok(Site { scratch: Scratch::new()?, peers, origin: free_port()? })
+        Ok(Site { scratch: Scratch::new()?, peers, origin: free_port()?, dns: free_port()? })
     }
 
     /// Starts the proxy of a row and waits until it uses all origins.
@@ -62,6 +64,7 @@ impl Site {
             ("PROXY", port.to_string()),
             ("ADMIN", admin.to_string()),
             ("ORIGIN", self.origin.to_string()),
+            ("DNS", self.dns.to_string()),
             ("BALANCE", row.balance.to_string()),
             ("RETRIES", retries.to_string()),
             ("RUN", self.scratch.dir().display().to_string()),
@@ -152,7 +155,7 @@ mod tests {
 
     #[test]
     fn templates_are_complete() {
-        let names = ["PROXY", "ADMIN", "ORIGIN", "BALANCE", "RETRIES", "RUN", "NUMBER", "ADDRESS", "BEHIND"];
+        let names = ["PROXY", "ADMIN", "ORIGIN", "DNS", "BALANCE", "RETRIES", "RUN", "NUMBER", "ADDRESS", "BEHIND"];
         let values: Vec<_> = names.iter().map(|name| (*name, "7".to_string())).collect();
         let own = scenarios::ALL.iter().flat_map(|scenario| scenario.rows).map(|row| row.template);
         for file in own.chain(["origin.conf"]) {
