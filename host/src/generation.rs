@@ -19,7 +19,7 @@ use witgate_core::{
     balance::{Cursor, Picker},
     config::{self, Config, HeaderRules, Key, OnError},
     endpoint::{ClusterLoad, Endpoint},
-    limits::{Count, RateLimiter},
+    limits::{RateLimiter, Retries},
     rewrite::Rewrite,
     routing::RouteTable,
     split,
@@ -184,7 +184,7 @@ pub struct Cluster {
     /// Round-robin's place, carried across generations.
     pub cursor: Arc<Cursor>,
     /// Retries under way, carried across generations.
-    pub retries: Arc<Count>,
+    pub retries: Arc<Retries>,
     /// What is refused where too much is going on; none where nothing is limited. Carried across generations while the
     /// limits stay: with others, counting begins anew.
     pub circuit: Option<Arc<Circuit>>,

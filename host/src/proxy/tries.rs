@@ -176,7 +176,7 @@ impl Tries {
 fn within_budget(worker: &Worker, cluster: &Cluster) -> Option<Counted> {
     let in_flight = || cluster.endpoints.iter().map(|e| u64::from(Endpoint::in_flight(e))).sum();
     let most = cluster.config.circuit.max_retries;
-    let counted = limits::begin_retry(&cluster.retries, cluster.config.retry_budget, most, in_flight);
+    let counted = cluster.retries.begin(cluster.config.retry_budget, most, Instant::now(), in_flight);
     if counted.is_none() {
         worker.cells().retries_refused.up();
     }
