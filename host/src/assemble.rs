@@ -26,7 +26,7 @@ use witgate_core::{
 use crate::{
     generation::{
         Action, Affinity, Cluster, Delivery, Extras, Generation, Mirror, PluginRef, Reply, RoutePlan, Routes, Scorer,
-        Slot, Split,
+        Slot, Socket, Split,
     },
     telemetry::RouteMetrics,
     upstream::{
@@ -43,6 +43,8 @@ pub struct Parts<'a> {
     pub plugins: Arc<BTreeMap<String, Slot>>,
     /// What the names of endpoints stand for; those of which nothing is known have no endpoints yet.
     pub names: Arc<Names>,
+    /// What is listened on.
+    pub sockets: Arc<[Socket]>,
     /// How many workers there are.
     pub workers: usize,
     /// Authenticates sticky cookies.
@@ -73,6 +75,7 @@ pub fn assemble(config: Arc<Config>, parts: &Parts<'_>) -> Generation {
         clusters,
         by_name: Arc::new(by_name),
         plugins: Arc::clone(&parts.plugins),
+        sockets: Arc::clone(&parts.sockets),
         config,
     }
 }

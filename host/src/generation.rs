@@ -6,8 +6,9 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, HashMap},
+    net::SocketAddr,
     rc::Rc,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
@@ -26,7 +27,7 @@ use witgate_core::{
 };
 use witgate_policy::Plugin;
 
-use crate::{telemetry::RouteMetrics, upstream::Circuit};
+use crate::{sockets::Bound, telemetry::RouteMetrics, upstream::Circuit};
 
 /// Everything that decides about a request.
 #[derive(Clone)]
@@ -45,6 +46,27 @@ pub struct Generation {
     pub by_name: Arc<HashMap<String, usize>>,
     /// The plugins by name, with the version that is live.
     pub plugins: Arc<BTreeMap<String, Slot>>,
+    /// What is listened on. Connections know theirs by its index, which is nobody else's while they are there.
+    pub sockets: Arc<[Socket]>,
+}
+
+/// A socket of every worker.
+#[derive(Clone)]
+pub struct Socket {
+    /// Where, and for how many connections.
+    pub bound: Arc<Bound>,
+    /// Whose it is.
+    pub owner: Owner,
+}
+
+/// Who says how the connections of a socket are served.
+#[derive(Clone)]
+pub enum Owner {
+    /// Index into the configuration's listeners.
+    Listener(usize),
+    /// No listener any more: it is closed, and its connections finish under the last generation that had one. That is held
+    /// by who ends them.
+    Past(Weak<Generation>),
 }
 
 /// Compiled routes.
@@ -252,6 +274,28 @@ impl Generation {
         })
     }
 
+    /// Index in the configuration of the listener whose socket this is; none where there is none any more.
+    pub fn listener_index(&self, socket: usize) -> Option<usize> {
+        match self.sockets.get(socket)?.owner {
+            Owner::Listener(index) => Some(index),
+            Owner::Past(_) => None,
+        }
+    }
+
+    /// The listener whose socket this is.
+    pub fn listener(&self, socket: usize) -> Option<&config::Listener> {
+        self.config.listeners.get(self.listener_index(socket)?)
+    }
+
+    /// Every listener with the address that it was given.
+    pub fn listeners(&self) -> impl Iterator<Item = (&config::Listener, SocketAddr)> {
+        self.config.listeners.iter().enumerate().map(|(index, listener)| {
+            let is_its = |socket: &&Socket| matches!(socket.owner, Owner::Listener(of) if of == index);
+            let address = self.sockets.iter().find(is_its).map_or(listener.listen, |socket| socket.bound.address);
+            (listener, address)
+        })
+    }
+
     /// Index of a cluster by name.
     pub fn cluster_index(&self, name: &str) -> Option<usize> {
         self.by_name.get(name).copied()
@@ -371,6 +415,20 @@ impl LocalLive {
             *held = Rc::new(Held(Arc::clone(&present)));
         }
         Rc::clone(&held)
+    }
+
+    /// The generation that decides about the requests of connections that came by this socket: the present one, or where
+    /// the socket is closed the last before that.
+    pub fn load_for(&self, socket: usize) -> Rc<Held> {
+        let present = self.load();
+        match present.sockets.get(socket) {
+            Some(Socket { owner: Owner::Past(past), .. }) => match past.upgrade() {
+                Some(past) => Rc::new(Held(past)),
+                // Its time is over, and so is that of who came by it.
+                None => present,
+            },
+            _ => present,
+        }
     }
 
     /// The shared pointer behind this view.

@@ -31,6 +31,7 @@ mod reason;
 mod run;
 mod scores;
 mod secrets;
+mod sockets;
 mod telemetry;
 mod upstream;
 mod watch;

@@ -4,20 +4,24 @@ use std::{
     io,
     net::SocketAddr,
     rc::Rc,
-    sync::{Arc, Weak, mpsc},
+    sync::{Arc, Weak},
     thread::{self, JoinHandle},
 };
 
-use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+use tokio::{
+    runtime::{Builder, LocalOptions, LocalRuntime},
+    sync::mpsc::{self, UnboundedReceiver},
+};
 use witgate_core::config::Config;
 use witgate_policy::{CacheOptions, Engine, EngineOptions, Store, StoreError};
 
 use crate::{
     admin::{self, Admin, AdminAddress, SocketFile},
-    control::{self, Control, Source, Started},
+    control::{self, Control, Order, Sockets, Source, Started},
     drain::{Drain, Phase},
-    listen::{self, BindError, Bound},
+    listen,
     secrets::{self, SecretError},
+    sockets::BindError,
     watch,
     worker::{Worker, conn::Signal},
 };
@@ -96,11 +100,7 @@ impl Proxy {
         let cookie_secret = secrets::key(&state.join("cookie.key"))?;
         // Nothing hangs on it but artefacts, which are compiled anew.
         let artefact_key = secrets::replaceable_key(&state.join("artifact.key"))?;
-        let bound = config
-            .listeners
-            .iter()
-            .map(|l| listen::bind(&l.name, l.listen, workers, l.limits.connections))
-            .collect::<Result<Vec<_>, _>>()?;
+        let sockets = Sockets::bind(&config, None, workers)?;
         let admin = admin::bind(&config.admin.listen)
             .map_err(|source| StartError::Admin { address: admin::show(&config.admin.listen), source })?;
         let cache = CacheOptions { dir: state.join("cache"), key: artefact_key };
@@ -110,30 +110,30 @@ impl Proxy {
             cache: Some(cache),
         })
         .map_err(|error| StartError::Engine(error.to_string()))?;
-        let listeners = bound.iter().map(|b| (b.name.clone(), b.address)).collect();
         let (address, socket_file) = (admin.address().clone(), admin.socket_file());
         // Before plugins are compiled, which may take long: who asks whether the process lives is answered meanwhile.
         let (open, started) = tokio::sync::watch::channel(None);
         let controller = Some(start_control(admin, token.clone(), drain.clone(), started)?);
-        let control = Control::start(Arc::new(config), source, engine, store, workers, cookie_secret, listeners, drain);
-        for (name, address) in &control.listeners {
-            tracing::info!(listener = name, %address, "listening");
+        let (orders, obeying) = (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
+        let control = Control::start(Arc::new(config), source, engine, store, cookie_secret, sockets, orders, drain);
+        for (listener, address) in control.live.load().listeners() {
+            tracing::info!(listener = listener.name, %address, "listening");
         }
         // Dropped where workers cannot be started, which ends what was.
         let mut proxy = Self { control, admin: address, socket_file, token, workers: Vec::new(), controller };
-        proxy.workers = start_workers(&proxy.control, bound, workers)?;
+        proxy.workers = start_workers(&proxy.control, obeying)?;
         open.send_replace(Some(Arc::clone(&proxy.control)));
         Ok(proxy)
     }
 
     /// Every listener's name and the address it was given.
-    pub fn listeners(&self) -> &[(String, SocketAddr)] {
-        &self.control.listeners
+    pub fn listeners(&self) -> Vec<(String, SocketAddr)> {
+        self.control.live.load().listeners().map(|(listener, address)| (listener.name.clone(), address)).collect()
     }
 
     /// The address of one listener.
     pub fn listener(&self, name: &str) -> Option<SocketAddr> {
-        self.listeners().iter().find(|(n, _)| n == name).map(|(_, address)| *address)
+        self.listeners().into_iter().find(|(n, _)| n == name).map(|(_, address)| address)
     }
 
     /// Where the admin API listens.
@@ -189,16 +189,13 @@ fn runtime() -> io::Result<LocalRuntime> {
     Builder::new_current_thread().enable_all().build_local(LocalOptions::default())
 }
 
-fn start_workers(control: &Arc<Control>, bound: Vec<Bound>, workers: usize) -> Result<Vec<JoinHandle<()>>, StartError> {
-    let mut sockets: Vec<_> = bound.into_iter().map(|b| (b.sockets.into_iter(), b.permits)).collect();
-    let mut threads = Vec::with_capacity(workers);
-    let (started, all_started) = mpsc::channel();
-    for id in 0..workers {
-        let mine: Vec<_> = sockets
-            .iter_mut()
-            .enumerate()
-            .filter_map(|(listener, (sockets, permits))| Some((listener, sockets.next()?, Arc::clone(permits))))
-            .collect();
+fn start_workers(
+    control: &Arc<Control>,
+    obeying: Vec<UnboundedReceiver<Order>>,
+) -> Result<Vec<JoinHandle<()>>, StartError> {
+    let mut threads = Vec::with_capacity(obeying.len());
+    let (started, all_started) = std::sync::mpsc::channel();
+    for (id, orders) in obeying.into_iter().enumerate() {
         let (live, telemetry) = (Arc::clone(&control.live), Arc::clone(&control.telemetry));
         let drain = control.drain.clone();
         let started = started.clone();
@@ -211,11 +208,11 @@ fn start_workers(control: &Arc<Control>, bound: Vec<Bound>, workers: usize) -> R
             let _ = started.send(Ok(()));
             runtime.block_on(async {
                 let worker = Worker::new(id, live, telemetry, drain, seed);
-                work(worker, mine).await;
+                work(worker, orders).await;
             });
         })?);
     }
-    for _ in 0..workers {
+    for _ in &threads {
         if let Ok(Err(error)) = all_started.recv() {
             control.drain.advance(Phase::Stop);
             return Err(StartError::Thread(error));
@@ -230,16 +227,9 @@ fn random_bytes() -> io::Result<[u8; 8]> {
     Ok(bytes)
 }
 
-type Share = (usize, std::net::TcpListener, Arc<tokio::sync::Semaphore>);
-
 /// One worker's life: accept until the drain, then let connections finish until the timeout.
-async fn work(worker: Rc<Worker>, sockets: Vec<Share>) {
-    let accepting: Vec<_> = sockets
-        .into_iter()
-        .map(|(listener, socket, permits)| {
-            tokio::task::spawn_local(listen::accept(Rc::clone(&worker), listener, socket, permits))
-        })
-        .collect();
+async fn work(worker: Rc<Worker>, orders: UnboundedReceiver<Order>) {
+    let accepting = tokio::task::spawn_local(listen::obey(Rc::clone(&worker), orders));
     tokio::task::spawn_local(Rc::clone(&worker).follow_generations());
     tokio::task::spawn_local(Rc::clone(&worker).sweep());
     tokio::task::spawn_local(Rc::clone(&worker).make_room());
@@ -248,10 +238,8 @@ async fn work(worker: Rc<Worker>, sockets: Vec<Share>) {
     let drain_timeout = worker.live.load().config.runtime.drain_timeout;
     worker.connections.each(|conn| conn.ask(Signal::Finish));
     let finished = async {
-        for task in accepting {
-            // An accept loop does not panic; if it did, there is nothing left to wait for.
-            let _ = task.await;
-        }
+        // It does not panic; if it did, there is nothing left to wait for.
+        let _ = accepting.await;
         worker.connections.emptied().await;
     };
     tokio::select! {

@@ -122,6 +122,16 @@ impl Client {
         self.buffer.is_empty() && matches!(self.fill(), Ok(0) | Err(_))
     }
 
+    /// All that comes until the other side closes the connection.
+    ///
+    /// # Panics
+    /// When it breaks, or is not closed in time.
+    pub fn rest(&mut self) -> Vec<u8> {
+        let mut rest = std::mem::take(&mut self.buffer);
+        self.stream.read_to_end(&mut rest).unwrap_or_else(|error| panic!("{error}, after {rest:?}"));
+        rest
+    }
+
     fn head(&mut self) -> io::Result<Head> {
         loop {
             let mut headers = [httparse::EMPTY_HEADER; 128];

@@ -31,3 +31,17 @@ pub fn headers(stream: u32, fields: &[(&str, &str)], end_stream: bool) -> Vec<u8
     }
     frame(1, if end_stream { 5 } else { 4 }, stream, &block)
 }
+
+/// The kind of a GOAWAY frame.
+pub const GOAWAY: u8 = 7;
+
+/// The kinds of the frames in what a server said, in their order.
+pub fn kinds(mut frames: &[u8]) -> Vec<u8> {
+    let mut kinds = Vec::new();
+    while let [long, middle, low, kind, ..] = *frames {
+        kinds.push(kind);
+        let payload = u32::from_be_bytes([0, long, middle, low]) as usize;
+        frames = frames.get(9 + payload..).unwrap_or_default();
+    }
+    kinds
+}

@@ -14,7 +14,7 @@ use tokio::{
 };
 use witgate::{
     Control, Source,
-    internals::{Conn, Connection, Drain, Stream, Worker, serve},
+    internals::{Conn, Connection, Drain, Sockets, Stream, Worker, serve},
 };
 use witgate_core::config;
 use witgate_policy::{CacheOptions, Engine, EngineOptions, Store};
@@ -134,7 +134,7 @@ fn proxied(name: &str, config: &'static str, size: usize, answers: u8) -> Operat
     })
 }
 
-/// The control plane of a proxy that listens nowhere.
+/// The control plane of a proxy whose listeners nobody serves.
 fn control(text: &str) -> Arc<Control> {
     let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/plugins");
     let text = format!("{CLUSTERS}{text}").replace("PLUGINS", &plugins.to_string_lossy());
@@ -151,5 +151,7 @@ fn control(text: &str) -> Arc<Control> {
     let options = EngineOptions { memory_ceiling: 16 << 20, max_instances: 16, cache: Some(cache) };
     let engine = Engine::new(options).expect("an engine");
     let store = Store::open(&state.path().join("state")).expect("a store");
-    Control::start(Arc::new(config), Source::default(), engine, store, 1, [7; 32], Vec::new(), Drain::default())
+    let sockets = Sockets::bind(&config, None, 1).expect("a port that is free");
+    let orders = vec![tokio::sync::mpsc::unbounded_channel().0];
+    Control::start(Arc::new(config), Source::default(), engine, store, [7; 32], sockets, orders, Drain::default())
 }

@@ -12,15 +12,8 @@ use crate::control::Control;
 
 /// `{"listeners": [{"name", "address", "protocol", "trusted_proxies", "limits"}]}`
 pub(super) fn list(control: &Control) -> Reply {
-    let config = &control.live.load().config;
-    let listeners: Vec<Value> = config
-        .listeners
-        .iter()
-        .map(|listener| {
-            let bound = control.listeners.iter().find(|(name, _)| *name == listener.name);
-            one(listener, bound.map_or(listener.listen, |(_, address)| *address))
-        })
-        .collect();
+    let generation = control.live.load();
+    let listeners: Vec<Value> = generation.listeners().map(|(listener, address)| one(listener, address)).collect();
     reply::json(StatusCode::OK, &json!({ "listeners": listeners }))
 }
 

@@ -53,7 +53,7 @@ pub(super) fn command(arguments: Arguments) -> Outcome {
     // Whoever reads these lines may be gone, or busy: that is no reason not to serve, nor to stay.
     let stdout = Lines::to(io::stdout(), "witgate-stdout", ())
         .map_err(|error| Failed::new(format!("cannot write to stdout: {error}")))?;
-    let listening = proxy.listeners().iter().map(|(name, address)| format!("listening {name} {address}\n"));
+    let listening = proxy.listeners().into_iter().map(|(name, address)| format!("listening {name} {address}\n"));
     stdout.say(listening.chain([format!("admin {}\n", proxy.admin())]).collect::<String>());
     proxy.wait();
     tracing::info!("drained");

@@ -1,10 +1,10 @@
 //! Endpoints that an operator changes while traffic flows: until the next start or configuration, which say it anew.
 
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 
 use witgate_core::{config, endpoint::State};
 
-use super::{Control, ControlError};
+use super::{Basis, Control, ControlError};
 use crate::{
     assemble,
     generation::{Cluster, Generation},
@@ -67,7 +67,7 @@ impl Control {
         let next = |present: &Generation| {
             let index = present.find_cluster(cluster).map_err(ControlError::NotFound)?;
             let endpoints = endpoints(&present.clusters[index])?;
-            let parts = self.parts(present, Arc::clone(&present.plugins));
+            let parts = self.parts(present, &Basis::of(present));
             Ok::<_, ControlError>(assemble::with_endpoints(present, index, endpoints, &parts))
         };
         self.live.publish(next).map(|_published| ())

@@ -3,6 +3,7 @@
 
 mod bring_up;
 mod endpoints;
+mod listeners;
 mod names;
 mod reload;
 mod uses;
@@ -11,7 +12,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     convert::Infallible,
     io,
-    net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
@@ -26,12 +26,15 @@ use crate::{
     assemble::{self, Parts},
     drain::Drain,
     files,
-    generation::{Generation, Live, Slot},
+    generation::{Generation, Live, Slot, Socket},
+    sockets::BindError,
     telemetry::Telemetry,
     upstream::dns::{self, Names},
 };
 pub use bring_up::try_file;
 pub use endpoints::EndpointChange;
+use listeners::Orders;
+pub use listeners::{Order, Sockets};
 pub use reload::{Reloaded, Reloads, Source};
 use uses::{tell_unanswered, unanswered, users_of};
 
@@ -51,8 +54,6 @@ pub struct Control {
     pub telemetry: Arc<Telemetry>,
     /// The way down.
     pub drain: Drain,
-    /// Every listener's name and the address it was given.
-    pub listeners: Vec<(String, SocketAddr)>,
     /// Where the configuration came from.
     pub source: Source,
     /// How often another one was wanted.
@@ -67,8 +68,24 @@ pub struct Control {
     store: Store,
     /// Serialises what is made durable and then published, so that disk and memory agree on who was last.
     changing: Mutex<()>,
-    workers: usize,
+    /// Tells the workers what to listen on.
+    orders: Orders,
     cookie_secret: [u8; 32],
+}
+
+/// What an operator decides of a generation.
+struct Basis {
+    config: Arc<Config>,
+    plugins: Arc<BTreeMap<String, Slot>>,
+    sockets: Arc<[Socket]>,
+}
+
+impl Basis {
+    /// That of one that is there.
+    fn of(present: &Generation) -> Self {
+        let Generation { config, plugins, sockets, .. } = present;
+        Self { config: Arc::clone(config), plugins: Arc::clone(plugins), sockets: Arc::clone(sockets) }
+    }
 }
 
 /// The version of a plugin that is admitted to see whether it can be, and asked nothing.
@@ -109,6 +126,9 @@ pub enum ControlError {
     /// It is in use, or there is nothing to go back to.
     #[error("{0}")]
     Conflict(String),
+    /// What a configuration wants to listen on.
+    #[error("{0}")]
+    Bind(#[from] BindError),
     /// A configuration that is wrong.
     #[error("{0}")]
     Invalid(Diagnostics),
@@ -142,11 +162,12 @@ impl Control {
         source: Source,
         engine: Arc<Engine>,
         store: Store,
-        workers: usize,
         cookie_secret: [u8; 32],
-        listeners: Vec<(String, SocketAddr)>,
+        sockets: Sockets,
+        orders: Orders,
         drain: Drain,
     ) -> Arc<Self> {
+        let workers = orders.len();
         let telemetry = Telemetry::new(workers);
         let (plugins, _failed) = bring_up::slots(&engine, &store, &config, &telemetry, &BTreeMap::new());
         let (now, seed) = (Instant::now(), seed());
@@ -155,17 +176,18 @@ impl Control {
             present: None,
             plugins: Arc::new(plugins),
             names: Arc::clone(&names),
+            sockets: sockets.all(),
             workers,
             cookie_secret,
             now,
             seed,
         };
         let live = Live::new(assemble::assemble(config, &parts));
+        sockets.open(&orders, &live.load());
         Arc::new(Self {
             live,
             telemetry,
             drain,
-            listeners,
             names: ArcSwap::new(names),
             text: ArcSwap::from_pointee(source.text.clone()),
             source,
@@ -174,7 +196,7 @@ impl Control {
             engine,
             store,
             changing: Mutex::new(()),
-            workers,
+            orders,
             cookie_secret,
         })
     }
@@ -355,25 +377,26 @@ impl Control {
         Ok(bring_up::admit(&self.engine, &settings, version, code, &self.telemetry, progress)?)
     }
 
-    /// What the generation after `present` is assembled of, with these plugins.
-    fn parts<'a>(&self, present: &'a Generation, plugins: Arc<BTreeMap<String, Slot>>) -> Parts<'a> {
-        let (workers, cookie_secret) = (self.workers, self.cookie_secret);
+    /// What the generation after `present` is assembled of.
+    fn parts<'a>(&self, present: &'a Generation, basis: &Basis) -> Parts<'a> {
         Parts {
             present: Some(present),
-            plugins,
+            plugins: Arc::clone(&basis.plugins),
             names: self.names.load_full(),
-            workers,
-            cookie_secret,
+            sockets: Arc::clone(&basis.sockets),
+            workers: self.orders.len(),
+            cookie_secret: self.cookie_secret,
             now: Instant::now(),
             seed: seed(),
         }
     }
 
-    /// Publishes what is assembled of another configuration or other plugins than those of the present generation.
-    fn publish_assembled(&self, of: impl FnOnce(&Generation) -> (Arc<Config>, Arc<BTreeMap<String, Slot>>)) {
+    /// Publishes what is assembled of another basis than that of the present generation.
+    fn publish_assembled(&self, of: impl FnOnce(&Generation) -> Basis) {
         let next = |present: &Generation| {
-            let (config, plugins) = of(present);
-            Ok::<_, Infallible>(Some(assemble::assemble(config, &self.parts(present, plugins))))
+            let basis = of(present);
+            let parts = self.parts(present, &basis);
+            Ok::<_, Infallible>(Some(assemble::assemble(basis.config, &parts)))
         };
         let Ok(_published) = self.live.publish(next);
     }
@@ -389,7 +412,7 @@ impl Control {
             } else {
                 slots.remove(name);
             }
-            (Arc::clone(&present.config), Arc::new(slots))
+            Basis { plugins: Arc::new(slots), ..Basis::of(present) }
         });
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
-use super::Control;
+use super::{Basis, Control};
 use crate::upstream::dns::{self, Names};
 
 impl Control {
@@ -31,6 +31,6 @@ impl Control {
         let mut names = Names::clone(&known);
         names.insert(name.to_owned(), addresses);
         self.names.store(Arc::new(names));
-        self.publish_assembled(|present| (Arc::clone(&present.config), Arc::clone(&present.plugins)));
+        self.publish_assembled(Basis::of);
     }
 }

@@ -13,7 +13,7 @@ use std::{
 
 use witgate_core::config::{self, Config, Diagnostics, Parsed};
 
-use super::{Control, ControlError, bring_up};
+use super::{Basis, Control, ControlError, Sockets, bring_up};
 use crate::{files, upstream::dns};
 
 /// Where a configuration came from.
@@ -92,13 +92,17 @@ impl Control {
             config::parse(text, &self.source.name(), &self.source.base).map_err(ControlError::Invalid)?;
         let _turn = self.turn();
         let present = self.live.load();
-        let config = Arc::new(fitted(config, &present.config)?);
+        check_fixed(&config, &present.config)?;
+        let sockets = Sockets::bind(&config, Some(&present), self.orders.len())?;
+        let config = Arc::new(config);
         let (slots, failed) = bring_up::slots(&self.engine, &self.store, &config, &self.telemetry, &present.plugins);
         self.learn(dns::names_of(&config));
         if let Some(file) = self.source.file.as_deref().filter(|_| durable) {
             write(file, text).map_err(|source| ControlError::Write { file: file.to_owned(), source })?;
         }
-        self.publish_assembled(|_| (Arc::clone(&config), Arc::new(slots)));
+        let basis = Basis { config: Arc::clone(&config), plugins: Arc::new(slots), sockets: sockets.all() };
+        self.publish_assembled(|_| basis);
+        sockets.open(&self.orders, &present);
         self.text.store(Arc::new(text.to_owned()));
         let (clusters, routes) = (config.clusters.len(), config.routes.len());
         tracing::info!(clusters, routes, generation = self.live.load().serial, "another configuration is live");
@@ -106,43 +110,24 @@ impl Control {
     }
 }
 
-/// `next` with its listeners in their present order, by which connections know theirs.
-///
 /// # Errors
-/// It changes what is fixed while the process runs: all of that, in words.
-fn fitted(mut next: Config, present: &Config) -> Result<Config, ControlError> {
-    let mut fixed = Vec::new();
-    let mut check = |same: bool, key: String| {
-        if !same {
-            fixed.push(key)
-        }
-    };
-    check(next.admin.listen == present.admin.listen, "admin.listen".into());
-    check(next.admin.token_file == present.admin.token_file, "admin.token_file".into());
-    check(next.runtime.workers == present.runtime.workers, "runtime.workers".into());
-    check(next.runtime.resolvers == present.runtime.resolvers, "runtime.resolvers".into());
-    check(next.runtime.state_dir == present.runtime.state_dir, "runtime.state_dir".into());
-    check(next.plugin_bounds.memory_ceiling == present.plugin_bounds.memory_ceiling, "plugins.memory_ceiling".into());
-    for listener in &next.listeners {
-        match present.listeners.iter().find(|l| l.name == listener.name) {
-            None => check(false, format!("listener \"{}\" (it is new)", listener.name)),
-            Some(before) => {
-                check(before.listen == listener.listen, format!("listener \"{}\": listen", listener.name));
-                let same = before.limits.connections == listener.limits.connections;
-                check(same, format!("listener \"{}\": limits.connections", listener.name));
-            }
-        }
+/// `next` changes what is fixed while the process runs: all of that, in words.
+fn check_fixed(next: &Config, present: &Config) -> Result<(), ControlError> {
+    let (is, was) = (&next.runtime, &present.runtime);
+    let same = [
+        ("admin.listen", next.admin.listen == present.admin.listen),
+        ("admin.token_file", next.admin.token_file == present.admin.token_file),
+        ("runtime.workers", is.workers == was.workers),
+        ("runtime.resolvers", is.resolvers == was.resolvers),
+        ("runtime.state_dir", is.state_dir == was.state_dir),
+        ("plugins.memory_ceiling", next.plugin_bounds.memory_ceiling == present.plugin_bounds.memory_ceiling),
+    ];
+    let changed: Vec<&str> = same.iter().filter(|(_, same)| !same).map(|(key, _)| *key).collect();
+    if changed.is_empty() {
+        return Ok(());
     }
-    let place = |name: &str| present.listeners.iter().position(|l| l.name == *name);
-    for gone in present.listeners.iter().filter(|l| next.listeners.iter().all(|n| n.name != l.name)) {
-        check(false, format!("listener \"{}\" (it is gone)", gone.name));
-    }
-    if !fixed.is_empty() {
-        let fixed = fixed.join(", ");
-        return Err(ControlError::Conflict(format!("this takes a restart, so that nothing was changed: {fixed}")));
-    }
-    next.listeners.sort_by_key(|listener| place(&listener.name));
-    Ok(next)
+    let changed = changed.join(", ");
+    Err(ControlError::Conflict(format!("this takes a restart, so that nothing was changed: {changed}")))
 }
 
 /// Puts a text in a file's place: whole or not at all, and durably. A link is followed, and the file keeps its mode.

@@ -109,7 +109,8 @@ where
 
 /// The limits of the connection's listener.
 fn limits(worker: &Worker, conn: &Conn) -> config::ListenerLimits {
-    worker.live.load().config.listeners.get(conn.listener).map(|listener| listener.limits.clone()).unwrap_or_default()
+    let generation = worker.live.load_for(conn.socket);
+    generation.listener(conn.socket).map(|listener| listener.limits.clone()).unwrap_or_default()
 }
 
 fn service(

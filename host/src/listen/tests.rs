@@ -5,6 +5,7 @@ use std::{path::Path, rc::Rc, sync::Arc};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     runtime::{Builder, LocalOptions},
+    sync::mpsc,
     task::JoinHandle,
 };
 use witgate_core::config;
@@ -13,6 +14,7 @@ use witgate_policy::{Engine, EngineOptions, Store};
 use super::http;
 use crate::{
     Control, Source,
+    control::Sockets,
     drain::Drain,
     worker::{
         Worker,
@@ -45,16 +47,10 @@ impl Served {
         let config = config::parse(CONFIG, "witgate.toml", Path::new(".")).unwrap().config;
         let engine = Engine::new(EngineOptions { memory_ceiling: 16 << 20, max_instances: 2, cache: None }).unwrap();
         let store = Store::open(&dir.path().join("state")).unwrap();
-        let control = Control::start(
-            Arc::new(config),
-            Source::default(),
-            engine,
-            store,
-            1,
-            [7; 32],
-            Vec::new(),
-            Drain::default(),
-        );
+        let sockets = Sockets::bind(&config, None, 1).unwrap();
+        let (orders, _obeying) = mpsc::unbounded_channel();
+        let (config, source, orders) = (Arc::new(config), Source::default(), vec![orders]);
+        let control = Control::start(config, source, engine, store, [7; 32], sockets, orders, Drain::default());
         let live = Arc::clone(&control.live);
         let worker = Worker::new(0, live, Arc::clone(&control.telemetry), control.drain.clone(), 1);
         let conn = Conn::new(0, "192.0.2.1:1".parse().unwrap(), false, 64 << 10);

@@ -53,7 +53,7 @@ impl Exchange {
         Self {
             worker: Rc::clone(worker),
             conn: Rc::clone(conn),
-            generation: worker.live.load(),
+            generation: worker.live.load_for(conn.socket),
             route: None,
             began: None,
             version,
@@ -148,7 +148,7 @@ impl Exchange {
     /// The response's head is known; it gets the last word on what concerns the client's connection.
     pub fn answered(&mut self, status: StatusCode, headers: &mut HeaderMap) {
         self.status = Some(status);
-        let limits = self.generation.config.listeners.get(self.conn.listener).map(|l| &l.limits);
+        let limits = self.generation.listener(self.conn.socket).map(|l| &l.limits);
         let last = limits.and_then(|l| l.requests_per_connection).is_some_and(|most| self.nth >= most)
             || self.worker.drain.phase() >= Phase::Drain;
         if self.version == Version::HTTP_2 {

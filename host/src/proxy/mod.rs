@@ -143,13 +143,14 @@ fn plan(
     request: Request<Incoming>,
 ) -> Result<Planned, Reason> {
     let generation = Rc::clone(exchange.generation());
-    let listener = generation.config.listeners.get(conn.listener);
+    let index = generation.listener_index(conn.socket);
+    let listener = index.and_then(|index| generation.config.listeners.get(index));
     let (parts, incoming) = request.into_parts();
     let mut head = accept(worker, conn, listener, parts)?;
     // Only now, so that one reading serves the request, the first question and, by way of its end, the next.
     let now = Instant::now();
     exchange.accepted(now);
-    let route = generation.routes.table.find(conn.listener, &head).ok_or(Reason::NoRoute)?;
+    let route = index.and_then(|index| generation.routes.table.find(index, &head)).ok_or(Reason::NoRoute)?;
     exchange.routed(route);
     // Before any plugin is asked: who is over the limit costs no more than this.
     if let Some(limiter) = exchange.extras().and_then(|extras| extras.limiter.as_deref())

@@ -39,8 +39,8 @@ pub enum Signal {
 /// One downstream connection.
 #[derive(Debug)]
 pub struct Conn {
-    /// Index of the listener in the configuration that was live at accept.
-    pub listener: usize,
+    /// Index in the generation's sockets of the one that it came by.
+    pub socket: usize,
     /// The other end of the socket.
     pub peer: SocketAddr,
     /// The peer's address as a header value, made once.
@@ -79,12 +79,12 @@ const RECENT_KEPT: usize = 1 << 10;
 
 impl Conn {
     /// A connection that was just accepted, with heads of at most `header_bytes`.
-    pub fn new(listener: usize, peer: SocketAddr, trusted: bool, header_bytes: usize) -> Rc<Self> {
+    pub fn new(socket: usize, peer: SocketAddr, trusted: bool, header_bytes: usize) -> Rc<Self> {
         // An IPv4 address that came over an IPv6 socket counts as IPv4.
         let ip = peer.ip().to_canonical();
         let peer_value = HeaderValue::try_from(ip.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
         Rc::new(Self {
-            listener,
+            socket,
             peer: SocketAddr::new(ip, peer.port()),
             peer_value,
             trusted,

@@ -148,9 +148,9 @@ impl Worker {
             every.tick().await;
             let now = Instant::now();
             self.upstreams.reap(now);
-            let generation = self.live.load();
             self.connections.each(|conn| {
-                let Some(listener) = generation.config.listeners.get(conn.listener) else { return };
+                let generation = self.live.load_for(conn.socket);
+                let Some(listener) = generation.listener(conn.socket) else { return };
                 let (phase, silent) = conn.phase(now);
                 match phase {
                     // A client that connects and says nothing gets no more time than one that is slow to say it.

@@ -12,6 +12,7 @@ mod health;
 mod hedging;
 mod leaving;
 mod limits;
+mod listeners;
 mod mirroring;
 mod plugins;
 mod proxying;

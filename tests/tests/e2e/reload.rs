@@ -82,7 +82,7 @@ fn one_with_errors_changes_nothing_and_says_all_of_them() {
     assert!(errors.iter().all(|e| e["line"].as_u64() > Some(0)), "{refused:?}");
 
     for (what, text) in [
-        ("another listener", whole(&["[[listener]]\nname = \"more\"\nlisten = \"127.0.0.1:0\"\n"])),
+        ("another state", whole(&[]).replace("workers = 2", "workers = 2\nstate_dir = \"other\"")),
         ("other workers", whole(&[]).replace("workers = 2", "workers = 3")),
     ] {
         let refused = running.call("PUT", "/v1/config", text.as_bytes());

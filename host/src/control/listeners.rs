@@ -1,0 +1,152 @@
+//! What is listened on, and how that changes with another configuration: bound first, published second, accepted from last.
+//! A socket is known by its address, so that a listener may get another name; connections know theirs by an index that
+//! stays for as long as they do.
+
+use std::{
+    net::TcpListener as StdListener,
+    sync::{Arc, Weak},
+};
+
+use tokio::sync::{Semaphore, mpsc};
+use witgate_core::config::{self, Config};
+
+use crate::{
+    generation::{Generation, Owner, Socket},
+    sockets::{self, BindError, Shares},
+};
+
+/// What one worker is told.
+pub enum Order {
+    /// To accept from its share of a socket.
+    Open {
+        /// Index in [`Generation::sockets`].
+        socket: usize,
+        /// Its own.
+        share: StdListener,
+        /// A permit a connection.
+        permits: Arc<Semaphore>,
+    },
+    /// To accept no more, and have those who came by it finish.
+    Close {
+        /// Index in [`Generation::sockets`].
+        socket: usize,
+        /// The last generation that had a listener for it.
+        past: Arc<Generation>,
+    },
+    /// To keep permits back as they become free. Nobody gets one before.
+    Withhold {
+        /// Whose.
+        permits: Arc<Semaphore>,
+        /// How many.
+        count: u32,
+    },
+}
+
+/// How each worker is told, in their order.
+pub type Orders = Vec<mpsc::UnboundedSender<Order>>;
+
+/// What is listened on under another configuration. Until [`Sockets::open`] the kernel has clients wait at what is new;
+/// dropped before, it is as if nothing had been bound.
+pub struct Sockets {
+    all: Arc<[Socket]>,
+    new: Vec<(usize, Shares)>,
+    gone: Vec<usize>,
+    /// How many connections were allowed, and are.
+    resized: Vec<(Arc<Semaphore>, usize, usize)>,
+}
+
+impl Sockets {
+    /// Binds what `next` listens on and `present` does not.
+    ///
+    /// # Errors
+    /// What the system says, with the listener and the address.
+    pub fn bind(next: &Config, present: Option<&Arc<Generation>>, workers: usize) -> Result<Self, BindError> {
+        let mut all = present.map_or_else(Vec::new, |present| present.sockets.to_vec());
+        let (mut new, mut resized) = (Vec::new(), Vec::new());
+        let owned = |socket: &Socket| match socket.owner {
+            Owner::Listener(index) => present.and_then(|present| present.config.listeners.get(index)),
+            Owner::Past(_) => None,
+        };
+        let mut kept = vec![false; all.len()];
+        let mut added = Vec::new();
+        for (index, listener) in next.listeners.iter().enumerate() {
+            let same = all.iter().position(|socket| owned(socket).is_some_and(|before| is_same(before, listener)));
+            match same {
+                Some(place) => {
+                    kept[place] = true;
+                    added.push((place, index));
+                }
+                None => {
+                    // What is being closed may still be there, and so may an address that has this one in it.
+                    let alone = all.iter().all(|socket| socket.bound.address.port() != listener.listen.port());
+                    let (bound, shares) = sockets::bind(listener, workers, alone)?;
+                    new.push((Socket { bound: Arc::new(bound), owner: Owner::Listener(index) }, shares));
+                }
+            }
+        }
+        let gone: Vec<usize> = (0..all.len()).filter(|place| !kept[*place] && owned(&all[*place]).is_some()).collect();
+        for place in &gone {
+            all[*place].owner = Owner::Past(present.map_or_else(Weak::new, Arc::downgrade));
+        }
+        for (place, index) in added {
+            let (before, after) = (owned(&all[place]), &next.listeners[index]);
+            if let Some(before) = before.filter(|before| before.limits.connections != after.limits.connections) {
+                let count = |listener: &config::Listener| sockets::permits(listener.limits.connections);
+                resized.push((Arc::clone(&all[place].bound.permits), count(before), count(after)));
+            }
+            all[place].owner = Owner::Listener(index);
+        }
+        let new = new.into_iter().map(|(socket, shares)| (put(&mut all, socket), shares)).collect();
+        Ok(Self { all: all.into(), new, gone, resized })
+    }
+
+    /// For the generation of that configuration.
+    pub fn all(&self) -> Arc<[Socket]> {
+        Arc::clone(&self.all)
+    }
+
+    /// Has the workers accept from what is new, and no more from what is gone. That generation must be live: `past` was before.
+    pub fn open(self, orders: &Orders, past: &Arc<Generation>) {
+        for (socket, shares) in self.new {
+            for (worker, share) in orders.iter().zip(shares) {
+                let permits = Arc::clone(&self.all[socket].bound.permits);
+                // A worker that is gone has nobody to let in.
+                let _ = worker.send(Order::Open { socket, share, permits });
+            }
+        }
+        for socket in self.gone {
+            for worker in orders {
+                let _ = worker.send(Order::Close { socket, past: Arc::clone(past) });
+            }
+        }
+        for (permits, before, after) in self.resized {
+            permits.add_permits(after.saturating_sub(before));
+            let less = before.saturating_sub(after);
+            // What is in use is taken back as it becomes free.
+            let count = less - permits.forget_permits(less);
+            if let (Some(worker), Ok(count @ 1..)) = (orders.first(), u32::try_from(count)) {
+                let _ = worker.send(Order::Withhold { permits, count });
+            }
+        }
+    }
+}
+
+/// Whether it is the same socket. Where the system picks the port, there may be several for one address.
+fn is_same(before: &config::Listener, next: &config::Listener) -> bool {
+    before.listen == next.listen && (next.listen.port() != 0 || before.name == next.name)
+}
+
+/// Puts a socket where one was by which nobody is here any more, or at the end. Returns its index.
+fn put(all: &mut Vec<Socket>, socket: Socket) -> usize {
+    let is_free = |old: &Socket| matches!(old.owner, Owner::Past(_)) && Arc::strong_count(&old.bound.permits) == 1;
+    match all.iter().position(is_free) {
+        Some(place) => {
+            all[place] = socket;
+            place
+        }
+        None => {
+            all.push(socket);
+            all.len() - 1
+        }
+    }
+}

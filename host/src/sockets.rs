@@ -1,0 +1,89 @@
+//! Sockets that listen: one a worker for each address, between which the kernel shares out who comes.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::Semaphore;
+use witgate_core::config;
+
+/// Connections that may wait in the kernel for a worker.
+const BACKLOG: i32 = 4096;
+
+/// An address that is listened on, by a socket of each worker.
+#[derive(Debug)]
+pub struct Bound {
+    /// The address, with the port that was picked where the configuration says 0.
+    pub address: SocketAddr,
+    /// A permit a connection, shared by the workers.
+    pub permits: Arc<Semaphore>,
+}
+
+/// The sockets for one address, one a worker.
+pub type Shares = Vec<TcpListener>;
+
+/// Binds one listener's address `workers` times. `alone` says that this process has no socket yet that it could meet there.
+///
+/// # Errors
+/// What the system says, with the listener and the address.
+pub fn bind(listener: &config::Listener, workers: usize, alone: bool) -> Result<(Bound, Shares), BindError> {
+    let config::Listener { name, listen: address, limits, .. } = listener;
+    let explain = |source: io::Error| BindError { name: name.clone(), address: *address, source };
+    // The kernel lets several sockets of one user share an address when all say so. Another process of the same user
+    // would be let in as well, so a first bind without that wish asks whether the address is free.
+    if alone && address.port() != 0 {
+        drop(socket(*address, false).map_err(explain)?);
+    }
+    let first = socket(*address, true).map_err(explain)?;
+    let address = first.local_addr().map_err(explain)?;
+    let mut shares = vec![first];
+    for _ in 1..workers {
+        shares.push(socket(address, true).map_err(explain)?);
+    }
+    let permits = Arc::new(Semaphore::new(permits(limits.connections)));
+    Ok((Bound { address, permits }, shares))
+}
+
+/// Permits for so many connections.
+pub fn permits(connections: usize) -> usize {
+    connections.min(Semaphore::MAX_PERMITS)
+}
+
+/// An address could not be bound.
+#[derive(Debug, thiserror::Error)]
+#[error("listener \"{name}\" cannot listen on {address}: {source}{}", hint(source))]
+pub struct BindError {
+    /// The listener's name.
+    pub name: String,
+    /// The address that was asked for.
+    pub address: SocketAddr,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+fn hint(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => "; another process (or another Witgate) holds it",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
+        io::ErrorKind::AddrNotAvailable => "; no interface of this machine has that address",
+        _ => "",
+    }
+}
+
+fn socket(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(reuse_port)?;
+    socket.set_nonblocking(true)?;
+    // Small responses must not wait for the acknowledgement of the one before. What is accepted inherits it, which saves a
+    // system call for each connection.
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&address.into())?;
+    if reuse_port {
+        socket.listen(BACKLOG)?;
+    }
+    Ok(socket.into())
+}
