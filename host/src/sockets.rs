@@ -6,9 +6,10 @@ use std::{
     sync::Arc,
 };
 
+use rustix::process::{Resource, getrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::Semaphore;
-use witgate_core::config;
+use witgate_core::config::{self, Config};
 
 /// Connections that may wait in the kernel for a worker.
 const BACKLOG: i32 = 4096;
@@ -86,4 +87,18 @@ fn socket(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
         socket.listen(BACKLOG)?;
     }
     Ok(socket.into())
+}
+
+/// Each connection is a file descriptor.
+pub fn warn_of_few_files(config: &Config) {
+    let files = getrlimit(Resource::Nofile).current;
+    let connections: usize = config.listeners.iter().map(|listener| listener.limits.connections).sum();
+    if files.is_some_and(|files| files < connections as u64) {
+        tracing::warn!(
+            connections,
+            files,
+            "the listeners' limits allow more connections than the process may open files: those beyond wait until others \
+             end; raise `ulimit -n` (LimitNOFILE of a systemd unit) or lower limits.connections"
+        );
+    }
 }

@@ -119,7 +119,8 @@ impl Client {
 
     /// Whether the other side has closed the connection, with nothing more to read.
     pub fn closed(&mut self) -> bool {
-        self.buffer.is_empty() && matches!(self.fill(), Ok(0) | Err(_))
+        let is_open = |error: &io::Error| matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
+        self.buffer.is_empty() && self.fill().map_or_else(|error| !is_open(&error), |read| read == 0)
     }
 
     /// All that comes until the other side closes the connection.

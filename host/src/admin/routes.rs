@@ -3,7 +3,7 @@
 use http::{HeaderName, StatusCode};
 use serde_json::{Map, Value, json};
 use witgate_core::config::{
-    Action, Affinity, HeaderRules, HostPattern, Key, PathMatch, RateLimit, Rewrite, Route, ValueMatch,
+    Action, Affinity, HeaderRules, HostPattern, Key, PathMatch, RateLimit, Retry, Rewrite, Route, ValueMatch,
 };
 
 use super::{
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// `{"generation", "routes": [{"name", "listeners", "match", "action", "affinity", "plugins", "timeout_ms",
-/// "rate_limit", "rewrite", "request_headers", "response_headers", "responses", "mean_ms"}]}`, in file order.
+/// "retry", "mirror", "rate_limit", "rewrite", "request_headers", "response_headers", "responses", "mean_ms"}]}`, in file order.
 pub(super) fn list(control: &Control) -> Reply {
     let generation = control.live.load();
     let routes: Vec<Value> =
@@ -44,6 +44,8 @@ fn one(route: &Route, plan: &RoutePlan) -> Value {
             "affinity": asked(route.plugins.affinity.as_deref(), plan.affinity_plugin.as_ref()),
         },
         "timeout_ms": route.timeout.map(millis),
+        "retry": route.retry.as_ref().map(retry),
+        "mirror": route.mirror.as_ref().map(|to| json!({ "cluster": to.cluster, "percent": number(to.percent, 4) })),
         "rate_limit": route.rate_limit.as_ref().map(rate_limit),
         "rewrite": route.rewrite.as_ref().map(rewrite),
         "request_headers": header_rules(&route.request_headers),
@@ -112,6 +114,24 @@ fn action(action: &Action) -> Value {
             json!({ "redirect": { "status": status.as_u16(), "location": location } })
         }
     }
+}
+
+fn retry(retry: &Retry) -> Value {
+    let on = retry.on;
+    let causes = [
+        ("connect-failure", on.connect_failure),
+        ("refused-stream", on.refused_stream),
+        ("reset", on.reset),
+        ("5xx", on.server_error),
+        ("gateway-error", on.gateway_error),
+    ];
+    json!({
+        "attempts": retry.attempts,
+        "on": causes.iter().filter(|(_, on)| *on).map(|(cause, _)| *cause).collect::<Vec<_>>(),
+        "per_try_timeout_ms": retry.per_try_timeout.map(millis),
+        "backoff_ms": millis(retry.backoff),
+        "hedge": retry.hedge,
+    })
 }
 
 fn affinity(affinity: &Affinity) -> Value {

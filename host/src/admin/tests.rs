@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use witgate_core::config::AdminListen;
 
 use super::AdminAddress;
@@ -34,6 +34,8 @@ path_prefix = "/api/"
 split = [{ cluster = "stable", weight = 1 }]
 plugins = { splitter = "canary" }
 affinity = { by = [{ header = "x-user" }] }
+retry = { attempts = 2, on = ["reset", "5xx"], per_try_timeout = "1s" }
+mirror = { cluster = "stable", percent = 12.5 }
 [[cluster]]
 name = "stable"
 endpoints = [{ address = "127.0.0.1:1", zone = "a" }, { address = "127.0.0.1:2", weight = 3 }]
@@ -273,6 +275,11 @@ fn the_live_state_is_shown() {
     let routes = running.ask("GET /v1/routes", "").json();
     assert_eq!(routes["routes"][1]["match"]["path_prefix"], "/api/", "{routes}");
     assert_eq!(routes["routes"][1]["plugins"]["splitter"]["version"], Value::Null, "{routes}");
+    let retry = json!({
+        "attempts": 2, "on": ["reset", "5xx"], "per_try_timeout_ms": 1000, "backoff_ms": 25, "hedge": false
+    });
+    assert_eq!(routes["routes"][1]["retry"], retry, "{routes}");
+    assert_eq!(routes["routes"][1]["mirror"], json!({ "cluster": "stable", "percent": 12.5 }), "{routes}");
     let cluster = running.ask("GET /v1/clusters/stable", "").json();
     let second = &cluster["endpoints"][1];
     assert_eq!((&second["address"], &second["weight"]), (&"127.0.0.1:2".into(), &3.into()), "{cluster}");

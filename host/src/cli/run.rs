@@ -11,6 +11,7 @@ use super::{
     logging::{self, Format},
     signals,
 };
+use crate::sockets;
 
 /// Serve traffic until SIGTERM, which drains.
 #[derive(Debug, clap::Args)]
@@ -37,16 +38,8 @@ pub(super) fn command(arguments: Arguments) -> Outcome {
         let (file, line, key) = (&warning.file, warning.line, &warning.key);
         tracing::warn!(file, line, key, "{}", warning.message);
     }
-    let files = raise_file_limit();
-    let connections: usize = parsed.config.listeners.iter().map(|listener| listener.limits.connections).sum();
-    if files.is_some_and(|files| files < connections as u64) {
-        tracing::warn!(
-            connections,
-            files,
-            "the listeners' limits allow more connections than the process may open files: those beyond wait until others \
-             end; raise `ulimit -n` (LimitNOFILE of a systemd unit) or lower limits.connections"
-        );
-    }
+    raise_file_limit();
+    sockets::warn_of_few_files(&parsed.config);
     let proxy = signals::start(parsed.config, source)?;
     // What was said of the start is in the log before anybody is told that it has ended.
     logging::finish();
@@ -62,12 +55,9 @@ pub(super) fn command(arguments: Arguments) -> Outcome {
 }
 
 /// Each connection is a file descriptor, and the soft limit is often 1,024 for the sake of programs that use `select`.
-/// Returns what holds now; none is no limit.
-fn raise_file_limit() -> Option<u64> {
+fn raise_file_limit() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_err() {
         tracing::warn!(?current, ?maximum, "the limit on open files cannot be raised");
-        return current;
     }
-    maximum
 }

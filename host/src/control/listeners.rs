@@ -4,10 +4,12 @@
 
 use std::{
     net::TcpListener as StdListener,
+    pin::Pin,
     sync::{Arc, Weak},
+    task::{Context, Poll, Waker},
 };
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, mpsc};
 use witgate_core::config::{self, Config};
 
 use crate::{
@@ -33,20 +35,18 @@ pub enum Order {
         /// The last generation that had a listener for it.
         past: Arc<Generation>,
     },
-    /// To keep permits back as they become free. Nobody gets one before.
-    Withhold {
-        /// Whose.
-        permits: Arc<Semaphore>,
-        /// How many.
-        count: u32,
-    },
+    /// To keep permits back that are waited for already.
+    Withhold(Withheld),
 }
+
+/// Permits that nobody shall have any more, once they are free.
+type Withheld = Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>;
 
 /// How each worker is told, in their order.
 pub type Orders = Vec<mpsc::UnboundedSender<Order>>;
 
-/// What is listened on under another configuration. Until [`Sockets::open`] the kernel has clients wait at what is new;
-/// dropped before, it is as if nothing had been bound.
+/// What is listened on under another configuration. Until [`Sockets::open`] the kernel has clients wait at what is new, and
+/// refuses them where this is dropped before.
 pub struct Sockets {
     all: Arc<[Socket]>,
     new: Vec<(usize, Shares)>,
@@ -78,7 +78,9 @@ impl Sockets {
                 }
                 None => {
                     // What is being closed may still be there, and so may an address that has this one in it.
-                    let alone = all.iter().all(|socket| socket.bound.address.port() != listener.listen.port());
+                    let others =
+                        all.iter().filter(|socket| !is_free(socket)).chain(new.iter().map(|(socket, _)| socket));
+                    let alone = others.into_iter().all(|other| other.bound.address.port() != listener.listen.port());
                     let (bound, shares) = sockets::bind(listener, workers, alone)?;
                     new.push((Socket { bound: Arc::new(bound), owner: Owner::Listener(index) }, shares));
                 }
@@ -122,10 +124,13 @@ impl Sockets {
         for (permits, before, after) in self.resized {
             permits.add_permits(after.saturating_sub(before));
             let less = before.saturating_sub(after);
-            // What is in use is taken back as it becomes free.
-            let count = less - permits.forget_permits(less);
-            if let (Some(worker), Ok(count @ 1..)) = (orders.first(), u32::try_from(count)) {
-                let _ = worker.send(Order::Withhold { permits, count });
+            // What is in use is taken back as it becomes free, before anybody gets it who does not wait already.
+            let in_use = u32::try_from(less - permits.forget_permits(less)).unwrap_or(u32::MAX);
+            let mut rest: Withheld = Box::pin(permits.acquire_many_owned(in_use));
+            match (rest.as_mut().poll(&mut Context::from_waker(Waker::noop())), orders.first()) {
+                (Poll::Ready(Ok(rest)), _) => rest.forget(),
+                (Poll::Pending, Some(worker)) => _ = worker.send(Order::Withhold(rest)),
+                _ => {}
             }
         }
     }
@@ -136,9 +141,13 @@ fn is_same(before: &config::Listener, next: &config::Listener) -> bool {
     before.listen == next.listen && (next.listen.port() != 0 || before.name == next.name)
 }
 
+/// Whether nobody listens there any more, nor is here by it.
+fn is_free(socket: &Socket) -> bool {
+    matches!(socket.owner, Owner::Past(_)) && Arc::strong_count(&socket.bound.permits) == 1
+}
+
 /// Puts a socket where one was by which nobody is here any more, or at the end. Returns its index.
 fn put(all: &mut Vec<Socket>, socket: Socket) -> usize {
-    let is_free = |old: &Socket| matches!(old.owner, Owner::Past(_)) && Arc::strong_count(&old.bound.permits) == 1;
     match all.iter().position(is_free) {
         Some(place) => {
             all[place] = socket;

@@ -14,7 +14,7 @@ use std::{
 use witgate_core::config::{self, Config, Diagnostics, Parsed};
 
 use super::{Basis, Control, ControlError, Sockets, bring_up};
-use crate::{files, upstream::dns};
+use crate::{drain::Phase, files, sockets, upstream::dns};
 
 /// Where a configuration came from.
 #[derive(Debug, Clone, Default)]
@@ -93,10 +93,14 @@ impl Control {
         let _turn = self.turn();
         let present = self.live.load();
         check_fixed(&config, &present.config)?;
-        let sockets = Sockets::bind(&config, Some(&present), self.orders.len())?;
+        if self.drain.phase() > Phase::Serve {
+            return Err(ControlError::Conflict("the proxy is shutting down, so that nothing was changed".to_owned()));
+        }
         let config = Arc::new(config);
         let (slots, failed) = bring_up::slots(&self.engine, &self.store, &config, &self.telemetry, &present.plugins);
         self.learn(dns::names_of(&config));
+        // Late, because clients wait at what is bound.
+        let sockets = Sockets::bind(&config, Some(&present), self.orders.len())?;
         if let Some(file) = self.source.file.as_deref().filter(|_| durable) {
             write(file, text).map_err(|source| ControlError::Write { file: file.to_owned(), source })?;
         }
@@ -104,6 +108,7 @@ impl Control {
         self.publish_assembled(|_| basis);
         sockets.open(&self.orders, &present);
         self.text.store(Arc::new(text.to_owned()));
+        sockets::warn_of_few_files(&config);
         let (clusters, routes) = (config.clusters.len(), config.routes.len());
         tracing::info!(clusters, routes, generation = self.live.load().serial, "another configuration is live");
         Ok(Reloaded { warnings, plugins: failed })

@@ -11,7 +11,7 @@ use std::{
     io as stdio,
     net::{SocketAddr, TcpListener as StdListener},
     pin::pin,
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::Arc,
     time::Duration,
 };
@@ -31,6 +31,9 @@ use crate::{
         conn::{Conn, Signal},
     },
 };
+
+/// How often it is looked whether the connections of a closed socket are gone.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long a worker waits after an accept failed for want of something (file descriptors, memory): long enough not to
 /// spin, short enough not to be noticed once there is room again.
@@ -76,11 +79,18 @@ async fn carry_out(worker: &Rc<Worker>, order: Order, accepting: &mut HashMap<us
                 drop(stop);
                 let _ = task.await;
             }
-            tokio::task::spawn_local(finish(Rc::clone(worker), socket, past));
+            // The index may be another's before they are gone.
+            let mut conns = Vec::new();
+            worker.connections.each(|conn| {
+                if conn.socket == socket {
+                    conns.push(Rc::downgrade(conn));
+                }
+            });
+            tokio::task::spawn_local(finish(conns, past));
         }
-        Order::Withhold { permits, count } => {
+        Order::Withhold(permits) => {
             tokio::task::spawn_local(async move {
-                if let Ok(permits) = permits.acquire_many(count).await {
+                if let Ok(permits) = permits.await {
                     permits.forget();
                 }
             });
@@ -89,19 +99,17 @@ async fn carry_out(worker: &Rc<Worker>, order: Order, accepting: &mut HashMap<us
 }
 
 /// Has the connections finish that came by a socket which is closed, as they would in a drain. They are served as `past`
-/// says, which stays as long as they may.
-async fn finish(worker: Rc<Worker>, socket: usize, past: Arc<Generation>) {
-    let ask = |signal| {
-        worker.connections.each(|conn| {
-            if conn.socket == socket {
-                conn.ask(signal)
-            }
-        })
-    };
+/// says, which is held until none of them is left.
+async fn finish(conns: Vec<Weak<Conn>>, past: Arc<Generation>) {
+    let ask = |signal| conns.iter().filter_map(Weak::upgrade).for_each(|conn| conn.ask(signal));
     ask(Signal::Finish);
-    tokio::time::sleep(past.config.runtime.drain_timeout).await;
+    let mut left = past.config.runtime.drain_timeout;
+    while !left.is_zero() && conns.iter().any(|conn| conn.strong_count() > 0) {
+        let step = left.min(LOOK_INTERVAL);
+        tokio::time::sleep(step).await;
+        left -= step;
+    }
     ask(Signal::Kill);
-    drop(past);
 }
 
 /// Accepts on one worker until it is to stop or the drain begins, then takes what already waits in the kernel and closes the
@@ -181,7 +189,7 @@ fn admit(
     permit: tokio::sync::OwnedSemaphorePermit,
 ) {
     worker.cells().accepted.up();
-    let generation = worker.live.load();
+    let generation = worker.live.load_for(socket);
     let settings = generation.listener(socket);
     let trusted = settings.is_some_and(|l| crate::proxy::is_trusted(&l.trusted_proxies, peer.ip().to_canonical()));
     let header_bytes = settings.map_or(0, |l| l.limits.header_bytes);

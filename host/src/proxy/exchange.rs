@@ -150,7 +150,8 @@ impl Exchange {
         self.status = Some(status);
         let limits = self.generation.listener(self.conn.socket).map(|l| &l.limits);
         let last = limits.and_then(|l| l.requests_per_connection).is_some_and(|most| self.nth >= most)
-            || self.worker.drain.phase() >= Phase::Drain;
+            || self.worker.drain.phase() >= Phase::Drain
+            || self.conn.signal() >= Signal::Finish;
         if self.version == Version::HTTP_2 {
             // HTTP/2 has frames for it, and forbids the header (RFC 9113 §8.2.2): a GOAWAY, after which what is in
             // flight still finishes.

@@ -148,6 +148,8 @@ impl Worker {
             every.tick().await;
             let now = Instant::now();
             self.upstreams.reap(now);
+            // Generations also end where none is published: with the last connections of a socket that was closed.
+            self.instances.borrow_mut().sweep();
             self.connections.each(|conn| {
                 let generation = self.live.load_for(conn.socket);
                 let Some(listener) = generation.listener(conn.socket) else { return };

@@ -1,8 +1,12 @@
 //! Listeners that come, go, move, and take another name or limit while the proxy serves.
 
 use std::{
-    net::{SocketAddr, TcpListener},
-    sync::{Mutex, mpsc},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    sync::{
+        Mutex,
+        atomic::{AtomicU8, Ordering::SeqCst},
+        mpsc,
+    },
     thread,
 };
 
@@ -41,9 +45,15 @@ fn address(running: &Running, name: &str) -> SocketAddr {
     found["address"].as_str().and_then(|address| address.parse().ok()).expect("an address")
 }
 
-/// An address that is nobody's now.
+/// At an address that nobody else uses: none of the loopback's that other tests have, and each of them once.
+fn own() -> TcpListener {
+    static LAST: AtomicU8 = AtomicU8::new(0);
+    let ip = Ipv4Addr::new(127, 0, 7, LAST.fetch_add(1, SeqCst) + 1);
+    TcpListener::bind((ip, 0)).expect("a free port")
+}
+
 fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port")
+    own().local_addr().expect("a bound socket has an address")
 }
 
 fn body(address: SocketAddr) -> String {
@@ -96,6 +106,7 @@ fn one_that_comes_serves_and_one_that_goes_lets_its_clients_finish() {
     assert!(waiting.closed());
     let answer = begun.ask("\r\n");
     assert_eq!((answer.status, &*answer.body), (200, "more"), "as it was when it was begun");
+    assert_eq!(answer.header("connection"), Some("close"));
     assert!(begun.closed());
     assert_eq!(web.get("/", "").body, "web", "on the connection that was there");
     assert_eq!(running.call("GET", "/v1/listeners", b"").json()["listeners"].as_array().map(Vec::len), Some(1));
@@ -151,7 +162,7 @@ fn one_that_takes_another_name_keeps_its_connections() {
 
 #[test]
 fn an_address_that_cannot_be_had_changes_nothing() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = own();
     let (other, at) = (free(), taken.local_addr().unwrap());
     let running = proxy::start(&[WEB, &says("web")].concat());
     let wanted = [WEB, &listener("one", other, ""), &listener("two", at, ""), &says("web"), &says("one"), &says("two")];
@@ -195,12 +206,47 @@ fn limits_of_connections_grow_and_shrink_under_those_who_are_there() {
     change(&running, &[&text(1)]);
     let mut third = ask();
     drop(first);
-    // One is there still, and one is allowed. That nobody else is let in cannot be waited for: both who are there ask.
-    assert_eq!(second.get("/", "").body, "more");
-    answered(3);
+    // One is there still, and one is allowed. Nobody else was let in while that one asked.
+    for count in 3..50 {
+        assert_eq!(second.get("/", "").body, "more");
+        answered(count);
+    }
     drop(second);
     assert_eq!(third.response(false).unwrap().body, "more");
-    answered(4);
+    answered(50);
+}
+
+#[test]
+fn what_is_left_of_one_that_went_is_cut_at_the_deadline_and_nothing_else() {
+    let silent = Origin::scripted(|_, _| {
+        thread::park();
+        false
+    });
+    let (first, second) = (free(), free());
+    let hangs = format!(
+        "[[route]]\nname = \"hangs\"\nlisteners = [\"more\"]\npath = \"/hangs\"\ncluster = \"silent\"\n\
+         [[cluster]]\nname = \"silent\"\nendpoints = [{{ address = \"{}\" }}]\n",
+        silent.address
+    );
+    let text = |at| {
+        let (soon, more) = ("drain_timeout = \"100ms\"\n", listener("more", at, ""));
+        [soon, WEB, &more, &hangs, &says("more"), &says("web")].concat()
+    };
+    let running = proxy::start(&text(first));
+    let mut hanging = Client::connect(first);
+    hanging.send("GET /hangs HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+    wait_for("the request at the origin", || (!silent.seen().is_empty()).then_some(()));
+    let mut idle = Client::connect(first);
+    assert_eq!(idle.get("/", "").body, "more");
+    change(&running, &[&text(second)]);
+    assert!(idle.closed());
+    wait_until_refused(first);
+    change(&running, &[&text(first)]);
+    let mut other = Client::connect(first);
+    assert!(hanging.closed(), "without an answer");
+    for _ in 0..50 {
+        assert_eq!(other.get("/", "").body, "more", "those who came since are none of that deadline's");
+    }
 }
 
 #[test]

@@ -23,7 +23,7 @@ const REMEMBERED: Duration = Duration::from_secs(1);
 pub struct Retries {
     under_way: Arc<Count>,
     since: Instant,
-    /// The most requests that were in flight of late (the lower half), and when, in milliseconds from `since`. Zero at first.
+    /// The most requests that a retry found in flight of late (the lower half), and when, in milliseconds from `since`. Zero at first.
     busiest: AtomicU64,
 }
 
@@ -39,7 +39,7 @@ impl Retries {
     }
 
     /// One more where the budget has room, and never more than `most` at once. `in_flight` is asked for only where more than
-    /// the budget's minimum are under way; what it was within a second before counts where that is more.
+    /// the budget's minimum are under way; what a retry found within a second before counts where that is more.
     pub fn begin(
         &self,
         budget: RetryBudget,
@@ -62,8 +62,9 @@ impl Retries {
         let millis = now.saturating_duration_since(self.since).as_millis() as u32;
         let known = self.busiest.load(Relaxed);
         let (then, most) = ((known >> 32) as u32, known as u32);
-        // It wraps after seven weeks, and so does the difference.
-        if most > in_flight && u128::from(millis.wrapping_sub(then)) <= REMEMBERED.as_millis() {
+        // They wrap after seven weeks, and so does their difference. Another worker's reading may be a little ahead.
+        let window = REMEMBERED.as_millis() as u32;
+        if most > in_flight && millis.wrapping_sub(then).wrapping_add(window) <= 2 * window {
             return most;
         }
         self.busiest.store(u64::from(millis) << 32 | u64::from(in_flight), Relaxed);
