@@ -275,6 +275,7 @@ impl Generation {
     }
 
     /// Index in the configuration of the listener whose socket this is; none where there is none any more.
+    #[inline]
     pub fn listener_index(&self, socket: usize) -> Option<usize> {
         match self.sockets.get(socket)?.owner {
             Owner::Listener(index) => Some(index),
@@ -283,6 +284,7 @@ impl Generation {
     }
 
     /// The listener whose socket this is.
+    #[inline]
     pub fn listener(&self, socket: usize) -> Option<&config::Listener> {
         self.config.listeners.get(self.listener_index(socket)?)
     }
@@ -419,16 +421,19 @@ impl LocalLive {
 
     /// The generation that decides about the requests of connections that came by this socket: the present one, or where
     /// the socket is closed the last before that.
+    #[inline]
     pub fn load_for(&self, socket: usize) -> Rc<Held> {
         let present = self.load();
         match present.sockets.get(socket) {
-            Some(Socket { owner: Owner::Past(past), .. }) => match past.upgrade() {
-                Some(past) => Rc::new(Held(past)),
-                // Its time is over, and so is that of who came by it.
-                None => present,
-            },
+            Some(Socket { owner: Owner::Past(past), .. }) => Self::held(past).unwrap_or(present),
             _ => present,
         }
+    }
+
+    /// None where its time is over, and so is that of who came by the socket.
+    #[cold]
+    fn held(past: &Weak<Generation>) -> Option<Rc<Held>> {
+        Some(Rc::new(Held(past.upgrade()?)))
     }
 
     /// The shared pointer behind this view.
