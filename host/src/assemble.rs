@@ -17,7 +17,7 @@ use witgate_core::{
     config::{self, Algorithm, Balance, Config},
     eligible::Rules,
     endpoint::{Endpoint, Health},
-    limits::{RateLimiter, Retries},
+    limits::RateLimiter,
     rewrite::Rewrite,
     routing::RouteTable,
     split::Splitter,
@@ -176,7 +176,7 @@ fn cluster(config: &config::Cluster, parts: &Parts<'_>, before: Option<&Arc<Clus
         }
     }
     let cursor = before.map_or_else(|| Arc::new(Cursor::default()), |b| Arc::clone(&b.cursor));
-    let retries = before.map_or_else(|| Arc::new(Retries::new(parts.now)), |b| Arc::clone(&b.retries));
+    let retries = before.map_or_else(Arc::default, |b| Arc::clone(&b.retries));
     let carried = before.filter(|b| b.config.circuit == config.circuit);
     let circuit = carried.map_or_else(|| Circuit::new(config.circuit), |b| b.circuit.clone());
     let config = Arc::new(config.clone());

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use witgate_core::{
     config::{Retry, RetryOn},
     endpoint::{Endpoint, Outcome},
-    limits::{self, Counted},
+    limits::{self, Counted, Traffic},
     request::Head,
 };
 
@@ -174,9 +174,15 @@ impl Tries {
 
 /// Counts a retry in the cluster's budget; none where that has no room.
 fn within_budget(worker: &Worker, cluster: &Cluster) -> Option<Counted> {
-    let in_flight = || cluster.endpoints.iter().map(|e| u64::from(Endpoint::in_flight(e))).sum();
-    let most = cluster.config.circuit.max_retries;
-    let counted = cluster.retries.begin(cluster.config.retry_budget, most, Instant::now(), in_flight);
+    let traffic = || {
+        let mut traffic = Traffic::default();
+        for endpoint in &*cluster.endpoints {
+            traffic.in_flight += u64::from(Endpoint::in_flight(endpoint));
+            traffic.tries += endpoint.requests();
+        }
+        traffic
+    };
+    let counted = cluster.retries.begin(cluster.config.retry_budget, cluster.config.circuit.max_retries, traffic);
     if counted.is_none() {
         worker.cells().retries_refused.up();
     }

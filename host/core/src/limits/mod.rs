@@ -9,7 +9,7 @@ use std::sync::{
 };
 
 pub use rate::RateLimiter;
-pub use retry::{Retries, back_off};
+pub use retry::{Retries, Traffic, back_off};
 
 /// How many of a thing are going on in a cluster, over all workers: on cache lines of its own, as all of them write it, and
 /// in one order for all, so that who counts and then looks elsewhere is seen by who does the reverse.

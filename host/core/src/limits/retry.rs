@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use super::{Count, Counted};
@@ -14,61 +14,65 @@ use crate::{
     hash::fraction,
 };
 
-/// For how long it counts what was in flight. An endpoint that hangs has many requests in flight; when they run into their
-/// time, one after the other, they are no more, and the last of them would find no room in a part of what is left.
-const REMEMBERED: Duration = Duration::from_secs(1);
+/// Retries that a cluster may save up: enough for the moment between the first failures of an endpoint and its ejection, and
+/// little beside an outage.
+const SAVED: u64 = 100;
 
-/// The retries that are under way in a cluster.
-#[derive(Debug)]
+/// The retries of a cluster: how many are under way, and how many it has earned.
+///
+/// Part of what is in flight is not enough of a budget. Where answers are fast there is little in flight, a fifth of which is
+/// none; and where an endpoint hangs, what waits for it runs into its time one after the other, so that the last of it finds
+/// no room in a part of what is left.
+#[derive(Debug, Default)]
 pub struct Retries {
     under_way: Arc<Count>,
-    since: Instant,
-    /// The most requests that a retry found in flight of late (the lower half), and when, in milliseconds from `since`. Zero at first.
-    busiest: AtomicU64,
+    /// All there were.
+    made: AtomicU64,
+    /// Hundredths of a retry that are saved up.
+    saved: AtomicU64,
+    /// Requests, retries not counted, that have earned their part of one.
+    seen: AtomicU64,
+}
+
+/// What a retry's budget is a part of.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Traffic {
+    /// Requests in flight in the cluster.
+    pub in_flight: u64,
+    /// Tries that ended there since it is there.
+    pub tries: u64,
 }
 
 impl Retries {
-    /// None so far.
-    pub fn new(now: Instant) -> Self {
-        Self { under_way: Arc::default(), since: now, busiest: AtomicU64::new(0) }
-    }
-
-    /// How many there are.
+    /// How many there are under way.
     pub fn now(&self) -> u32 {
         self.under_way.now()
     }
 
-    /// One more where the budget has room, and never more than `most` at once. `in_flight` is asked for only where more than
-    /// the budget's minimum are under way; what a retry found within a second before counts where that is more.
-    pub fn begin(
-        &self,
-        budget: RetryBudget,
-        most: Option<u32>,
-        now: Instant,
-        in_flight: impl FnOnce() -> u64,
-    ) -> Option<Counted> {
-        let mut allowed = budget.min;
-        if self.now() >= allowed {
-            let share = u64::from(self.busiest(now, in_flight())) * u64::from(budget.percent) / 100;
-            allowed = allowed.max(u32::try_from(share).unwrap_or(u32::MAX));
-        }
-        self.under_way.begin(most.map_or(allowed, |most| allowed.min(most)))
+    /// One more where the budget has room, and never more than `most` at once. `traffic` is asked for only where the budget's
+    /// minimum is under way: then there must be room in its part of what is in flight, or a retry that was saved up.
+    pub fn begin(&self, budget: RetryBudget, most: Option<u32>, traffic: impl FnOnce() -> Traffic) -> Option<Counted> {
+        let most = most.unwrap_or(u32::MAX);
+        let counted = self.under_way.begin(budget.min.min(most)).or_else(|| {
+            let Traffic { in_flight, tries } = traffic();
+            self.earn(budget, tries);
+            let share = u32::try_from(in_flight * u64::from(budget.percent) / 100).unwrap_or(u32::MAX);
+            let is_earned = budget.percent > 0 && self.saved.load(Relaxed) >= 100;
+            let allowed = if is_earned { u32::MAX } else { share };
+            self.under_way.begin(allowed.min(most))
+        })?;
+        self.made.fetch_add(1, Relaxed);
+        // Those that had room anyhow take from it as well: it is for those beyond.
+        let _ = self.saved.fetch_update(Relaxed, Relaxed, |saved| Some(saved.saturating_sub(100)));
+        Some(counted)
     }
 
-    /// The most that was in flight of late, where that is `in_flight` now. Who is between reading and writing while another
-    /// is may forget what that one saw: it is seen again with the next retry.
-    fn busiest(&self, now: Instant, in_flight: u64) -> u32 {
-        let in_flight = u32::try_from(in_flight).unwrap_or(u32::MAX);
-        let millis = now.saturating_duration_since(self.since).as_millis() as u32;
-        let known = self.busiest.load(Relaxed);
-        let (then, most) = ((known >> 32) as u32, known as u32);
-        // They wrap after seven weeks, and so does their difference. Another worker's reading may be a little ahead.
-        let window = REMEMBERED.as_millis() as u32;
-        if most > in_flight && millis.wrapping_sub(then).wrapping_add(window) <= 2 * window {
-            return most;
-        }
-        self.busiest.store(u64::from(millis) << 32 | u64::from(in_flight), Relaxed);
-        in_flight
+    /// Saves up what the requests since the last time have earned. Two at once save no request up twice.
+    fn earn(&self, budget: RetryBudget, tries: u64) {
+        let requests = tries.saturating_sub(self.made.load(Relaxed));
+        let new = requests.saturating_sub(self.seen.swap(requests, Relaxed));
+        let earned = new.saturating_mul(u64::from(budget.percent)).min(SAVED * 100);
+        let _ = self.saved.fetch_update(Relaxed, Relaxed, |saved| Some((saved + earned).min(SAVED * 100)));
     }
 }
 
@@ -83,41 +87,56 @@ pub fn back_off(retry: &Retry, nth: u32, random: u64) -> Duration {
 mod tests {
     use super::*;
 
+    const BUDGET: RetryBudget = RetryBudget { percent: 20, min: 3 };
+
     #[test]
     fn a_budget_has_room_for_a_part_of_what_is_in_flight_and_for_its_minimum() {
-        let (retries, now) = (Retries::new(Instant::now()), Instant::now());
-        let budget = RetryBudget { percent: 20, min: 3 };
-        let begin = |in_flight| retries.begin(budget, None, now, || in_flight);
+        let retries = Retries::default();
+        let begin = |in_flight| retries.begin(BUDGET, None, || Traffic { in_flight, tries: 0 });
         let mut held: Vec<_> = (0..3).map(|_| begin(0).expect("the minimum")).collect();
         assert!(begin(19).is_none(), "a fifth of 19 is 3");
         held.push(begin(20).expect("a fifth of 20 is 4"));
         assert!(begin(20).is_none());
         assert_eq!(retries.now(), 4);
-        assert!(retries.begin(budget, Some(4), now, || 1_000).is_none(), "four is the most, whatever the budget says");
-        held.pop();
-        held.push(begin(20).expect("one has ended"));
+        let many = || Traffic { in_flight: 1_000, tries: 1_000_000 };
+        assert!(retries.begin(BUDGET, Some(4), many).is_none(), "four is the most, whatever the budget says");
         held.clear();
         assert_eq!(retries.now(), 0);
         let none = RetryBudget { percent: 0, min: 0 };
-        assert!(retries.begin(none, Some(9), now, || 1_000_000).is_none());
+        assert!(retries.begin(none, Some(9), many).is_none());
     }
 
     #[test]
-    fn what_was_in_flight_counts_for_a_while() {
-        let start = Instant::now();
-        let retries = Retries::new(start);
-        let budget = RetryBudget { percent: 20, min: 1 };
-        let begin =
-            |millis, in_flight| retries.begin(budget, None, start + Duration::from_millis(millis), || in_flight);
-        let mut held = vec![begin(0, 0).expect("the minimum")];
-        held.push(begin(5_000, 15).expect("a fifth of 15 is 3"));
-        held.push(begin(5_500, 5).expect("there were 15 half a second ago"));
-        assert!(begin(5_900, 19).is_none(), "a fifth of 19 is 3");
-        held.pop();
-        held.push(begin(6_899, 0).expect("there were 19 a second ago"));
-        held.pop();
-        assert!(begin(6_901, 9).is_none(), "that is too long ago");
-        drop(held);
+    fn what_requests_have_earned_is_for_those_beyond() {
+        let retries = Retries::default();
+        let begin = |tries| retries.begin(BUDGET, None, || Traffic { in_flight: 0, tries });
+        let mut held: Vec<_> = (0..3).map(|_| begin(0).expect("the minimum")).collect();
+        assert!(begin(4).is_none(), "three of these were tried again, and one request earns a fifth");
+        held.push(begin(8).expect("five requests earn one"));
+        assert!(begin(8).is_none());
+        // As many tries as there may ever be earn no more than can be saved up.
+        held.extend(std::iter::from_fn(|| begin(1_000_000)));
+        assert_eq!(retries.now(), 4 + SAVED as u32);
+        // A cluster that lost endpoints knows of fewer; what comes from then on counts.
+        assert!(begin(500).is_none());
+        assert!(begin(504).is_none());
+        held.push(begin(505).expect("five more"));
+    }
+
+    #[test]
+    fn an_outage_is_not_multiplied() {
+        let (retries, mut tries, mut made) = (Retries::default(), 0, 0);
+        // Three hang.
+        let _hanging: Vec<_> = (0..3).map(|_| retries.begin(BUDGET, None, Traffic::default)).collect();
+        for _ in 0..100_000 {
+            tries += 1;
+            // It fails, and so does its retry, at once.
+            if retries.begin(BUDGET, None, || Traffic { in_flight: 4, tries }).is_some() {
+                tries += 1;
+                made += 1;
+            }
+        }
+        assert!((19_990..=20_000).contains(&made), "{made}");
     }
 
     #[test]
