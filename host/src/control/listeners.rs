@@ -5,7 +5,7 @@
 use std::{
     net::TcpListener as StdListener,
     pin::Pin,
-    sync::{Arc, Weak},
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
@@ -62,43 +62,29 @@ impl Sockets {
     /// What the system says, with the listener and the address.
     pub fn bind(next: &Config, present: Option<&Arc<Generation>>, workers: usize) -> Result<Self, BindError> {
         let mut all = present.map_or_else(Vec::new, |present| present.sockets.to_vec());
-        let (mut new, mut resized) = (Vec::new(), Vec::new());
-        let owned = |socket: &Socket| match socket.owner {
-            Owner::Listener(index) => present.and_then(|present| present.config.listeners.get(index)),
-            Owner::Past(_) => None,
-        };
-        let mut kept = vec![false; all.len()];
-        let mut added = Vec::new();
-        for (index, listener) in next.listeners.iter().enumerate() {
-            let same = all.iter().position(|socket| owned(socket).is_some_and(|before| is_same(before, listener)));
-            match same {
-                Some(place) => {
-                    kept[place] = true;
-                    added.push((place, index));
-                }
-                None => {
-                    // What is being closed may still be there, and so may an address that has this one in it.
-                    let others =
-                        all.iter().filter(|socket| !is_free(socket)).chain(new.iter().map(|(socket, _)| socket));
-                    let alone = others.into_iter().all(|other| other.bound.address.port() != listener.listen.port());
-                    let (bound, shares) = sockets::bind(listener, workers, alone)?;
-                    new.push((Socket { bound: Arc::new(bound), owner: Owner::Listener(index) }, shares));
-                }
-            }
-        }
-        let gone: Vec<usize> = (0..all.len()).filter(|place| !kept[*place] && owned(&all[*place]).is_some()).collect();
-        for place in &gone {
-            all[*place].owner = Owner::Past(present.map_or_else(Weak::new, Arc::downgrade));
-        }
-        for (place, index) in added {
-            let (before, after) = (owned(&all[place]), &next.listeners[index]);
-            if let Some(before) = before.filter(|before| before.limits.connections != after.limits.connections) {
+        let (mut new, mut gone, mut resized) = (Vec::new(), Vec::new(), Vec::new());
+        let mut missing: Vec<usize> = (0..next.listeners.len()).collect();
+        for (place, socket) in all.iter_mut().enumerate() {
+            let (Owner::Listener(index), Some(present)) = (&socket.owner, present) else { continue };
+            let Some(before) = present.config.listeners.get(*index) else { continue };
+            if let Some(found) = missing.iter().position(|index| is_same(before, &next.listeners[*index])) {
+                let index = missing.remove(found);
                 let count = |listener: &config::Listener| sockets::permits(listener.limits.connections);
-                resized.push((Arc::clone(&all[place].bound.permits), count(before), count(after)));
+                resized.push((Arc::clone(&socket.bound.permits), count(before), count(&next.listeners[index])));
+                socket.owner = Owner::Listener(index);
+            } else {
+                socket.owner = Owner::Past(Arc::downgrade(present));
+                gone.push(place);
             }
-            all[place].owner = Owner::Listener(index);
         }
-        let new = new.into_iter().map(|(socket, shares)| (put(&mut all, socket), shares)).collect();
+        for index in missing {
+            let listener = &next.listeners[index];
+            // What is being closed may still be there, and so may an address that has this one in it.
+            let is_other = |socket: &Socket| socket.bound.address.port() != listener.listen.port();
+            let alone = all.iter().all(|socket| is_free(socket) || is_other(socket));
+            let (bound, shares) = sockets::bind(listener, workers, alone)?;
+            new.push((put(&mut all, Socket { bound: Arc::new(bound), owner: Owner::Listener(index) }), shares));
+        }
         Ok(Self { all: all.into(), new, gone, resized })
     }
 
@@ -123,16 +109,22 @@ impl Sockets {
         }
         for (permits, before, after) in self.resized {
             permits.add_permits(after.saturating_sub(before));
-            let less = before.saturating_sub(after);
-            // What is in use is taken back as it becomes free, before anybody gets it who does not wait already.
-            let in_use = u32::try_from(less - permits.forget_permits(less)).unwrap_or(u32::MAX);
-            let mut rest: Withheld = Box::pin(permits.acquire_many_owned(in_use));
-            match (rest.as_mut().poll(&mut Context::from_waker(Waker::noop())), orders.first()) {
-                (Poll::Ready(Ok(rest)), _) => rest.forget(),
-                (Poll::Pending, Some(worker)) => _ = worker.send(Order::Withhold(rest)),
-                _ => {}
-            }
+            withhold(permits, before.saturating_sub(after), orders);
         }
+    }
+}
+
+/// Takes back so many permits; those that are in use as they become free, before anybody gets them who does not wait already.
+fn withhold(permits: Arc<Semaphore>, count: usize, orders: &Orders) {
+    let in_use = u32::try_from(count - permits.forget_permits(count)).unwrap_or(u32::MAX);
+    if in_use == 0 {
+        return;
+    }
+    let mut rest: Withheld = Box::pin(permits.acquire_many_owned(in_use));
+    match (rest.as_mut().poll(&mut Context::from_waker(Waker::noop())), orders.first()) {
+        (Poll::Ready(Ok(rest)), _) => rest.forget(),
+        (Poll::Pending, Some(worker)) => _ = worker.send(Order::Withhold(rest)),
+        _ => {}
     }
 }
 
