@@ -39,10 +39,10 @@ pub(crate) fn command(options: &Options) -> Outcome {
     lab::two_cores("bench")?;
     setup::all()?;
     plugins::command(&plugins::Options::default())?;
-    let witgate = lab::proxy_binary(options.binary.as_deref())?;
+    let witgate = lab::proxy_binary(options.choice.binary.as_deref())?;
     let parts = options.parts();
     let peers = Peers::prepare(&witgate, &wanted(options, &parts));
-    let report = Report { write: options.write };
+    let report = Report { write: options.choice.write };
     report.add("machine", &machine::describe(&peers, &[("wrk", "-v"), ("h2load", "--version")]), None)?;
     process::allow_many_files()?;
     let site = Site::open(peers)?;

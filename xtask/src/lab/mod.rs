@@ -1,6 +1,7 @@
 //! What measurements on this machine share: programs that are started and always ended, other proxies, templates, a small HTTP
 //! client, and the documents that figures go into. Knows no scenario.
 
+pub(crate) mod choice;
 pub(crate) mod document;
 pub(crate) mod http;
 pub(crate) mod machine;

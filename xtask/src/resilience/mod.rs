@@ -35,7 +35,7 @@ pub(crate) fn command(arguments: &[String]) -> run::Outcome {
         lab::two_cores("resilience")?;
     }
     setup::program("nginx", "nginx-light")?;
-    let witgate = lab::proxy_binary(options.binary.as_deref())?;
+    let witgate = lab::proxy_binary(options.choice.binary.as_deref())?;
     let peers = Peers::prepare(&witgate, &wanted(&options));
     if process::is_again() {
         return measure(&options, peers);
@@ -68,7 +68,7 @@ fn measure(options: &Options, peers: Peers) -> run::Outcome {
 /// Shows a part and puts it into the document, at once: a later one may fail.
 fn add(options: &Options, part: &str, text: &str) -> run::Outcome {
     println!("\n{text}");
-    if options.write { DOCUMENT.write(part, text) } else { Ok(()) }
+    if options.choice.write { DOCUMENT.write(part, text) } else { Ok(()) }
 }
 
 /// Every proxy through the fault, one after the other.
