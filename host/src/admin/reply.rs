@@ -160,7 +160,7 @@ impl From<ControlError> for ApiError {
                 let errors: Vec<Value> =
                     diagnostics.iter().map(|error| serde_json::to_value(error).unwrap_or_default()).collect();
                 let count = diagnostics.count();
-                let error = format!("the configuration has {count} errors, so that nothing was changed");
+                let error = format!("nothing was changed, as there are errors in the configuration: {count}");
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, error).with("errors", errors).with("count", count)
             }
             ControlError::Write { .. } => Self::internal(text),

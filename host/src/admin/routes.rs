@@ -44,7 +44,7 @@ fn one(route: &Route, plan: &RoutePlan) -> Value {
             "affinity": asked(route.plugins.affinity.as_deref(), plan.affinity_plugin.as_ref()),
         },
         "timeout_ms": route.timeout.map(millis),
-        "retry": route.retry.as_ref().map(retry),
+        "retry": retry(&route.retry.unwrap_or_default()),
         "mirror": route.mirror.as_ref().map(|to| json!({ "cluster": to.cluster, "percent": number(to.percent, 4) })),
         "rate_limit": route.rate_limit.as_ref().map(rate_limit),
         "rewrite": route.rewrite.as_ref().map(rewrite),

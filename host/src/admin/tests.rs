@@ -34,6 +34,10 @@ path_prefix = "/api/"
 split = [{ cluster = "stable", weight = 1 }]
 plugins = { splitter = "canary" }
 affinity = { by = [{ header = "x-user" }] }
+[[route]]
+name = "copied"
+path_prefix = "/copied/"
+cluster = "stable"
 retry = { attempts = 2, on = ["reset", "5xx"], per_try_timeout = "1s" }
 mirror = { cluster = "stable", percent = 12.5 }
 [[cluster]]
@@ -278,8 +282,8 @@ fn the_live_state_is_shown() {
     let retry = json!({
         "attempts": 2, "on": ["reset", "5xx"], "per_try_timeout_ms": 1000, "backoff_ms": 25, "hedge": false
     });
-    assert_eq!(routes["routes"][1]["retry"], retry, "{routes}");
-    assert_eq!(routes["routes"][1]["mirror"], json!({ "cluster": "stable", "percent": 12.5 }), "{routes}");
+    assert_eq!(routes["routes"][2]["retry"], retry, "{routes}");
+    assert_eq!(routes["routes"][2]["mirror"], json!({ "cluster": "stable", "percent": 12.5 }), "{routes}");
     let cluster = running.ask("GET /v1/clusters/stable", "").json();
     let second = &cluster["endpoints"][1];
     assert_eq!((&second["address"], &second["weight"]), (&"127.0.0.1:2".into(), &3.into()), "{cluster}");

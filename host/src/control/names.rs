@@ -27,7 +27,8 @@ impl Control {
         if known.get(name) == Some(&addresses) {
             return;
         }
-        tracing::info!(name, ?addresses, "the name stands for other addresses");
+        let some = &addresses[..addresses.len().min(8)];
+        tracing::info!(name, count = addresses.len(), addresses = ?some, "the name stands for other addresses");
         let mut names = Names::clone(&known);
         names.insert(name.to_owned(), addresses);
         self.names.store(Arc::new(names));

@@ -137,13 +137,14 @@ fn check_fixed(next: &Config, present: &Config) -> Result<(), ControlError> {
 
 /// Puts a text in a file's place: whole or not at all, and durably. A link is followed, and the file keeps its mode.
 fn write(file: &Path, text: &str) -> io::Result<()> {
-    let file = fs::canonicalize(file)?;
+    // One that was deleted meanwhile is made anew.
+    let file = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
     let parent = file.parent().ok_or(io::ErrorKind::NotFound)?;
-    let mode = fs::metadata(&file)?.permissions();
+    let mode = fs::metadata(&file).map(|found| found.permissions()).ok();
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let beside = parent.join(format!(".{name}.{}", std::process::id()));
     let written = File::create(&beside).and_then(|mut new| {
-        new.set_permissions(mode)?;
+        mode.map_or(Ok(()), |mode| new.set_permissions(mode))?;
         new.write_all(text.as_bytes())?;
         new.sync_all()?;
         fs::rename(&beside, &file)?;

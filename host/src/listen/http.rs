@@ -36,6 +36,10 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Streams that one HTTP/2 connection may have open at once (nginx: 128, Envoy: 1024 of late).
 const MAX_STREAMS: u32 = 256;
 
+/// Bytes of a response's body that a stream of HTTP/2 holds for a client that does not read (hyper: 400 KiB, which a client
+/// with all its streams could make 100 MB of).
+const SEND_BUFFER: usize = 64 << 10;
+
 /// HTTP/2 resets that may be pending before the connection is closed: what "rapid reset" (CVE-2023-44487) abuses.
 const MAX_PENDING_RESETS: usize = 64;
 
@@ -77,6 +81,7 @@ where
     let mut connection = Box::pin(
         http2::Builder::new(LocalExecutor)
             .max_concurrent_streams(MAX_STREAMS)
+            .max_send_buf_size(SEND_BUFFER)
             .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
             .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
             .serve_connection(io, service(worker, conn)),

@@ -202,8 +202,8 @@ fn not_answered(exchange: &Exchange, error: &upstream::Error, fate: BodyFate) ->
         (BodyFate::Malformed, _) => Reason::BadRequest,
         // The client broke off, or its body was shorter or longer than it said.
         (BodyFate::Broken, _) | (_, upstream::Error::Body) => Reason::ClientAborted,
-        (BodyFate::Fine, upstream::Error::Malformed(_)) => Reason::UpstreamMalformed,
-        (BodyFate::Fine, upstream::Error::Io(_) | upstream::Error::Closed) => Reason::UpstreamReset,
+        (_, upstream::Error::Malformed(_)) => Reason::UpstreamMalformed,
+        (_, upstream::Error::Io(_) | upstream::Error::Closed) => Reason::UpstreamReset,
     };
     if matches!(reason, Reason::UpstreamMalformed | Reason::UpstreamReset) {
         exchange.tried(Instant::now(), None, Tried::Local);

@@ -45,6 +45,8 @@ pub struct Exchange {
     /// Counts it in the cluster while it lives, where requests are limited there.
     admitted: Option<Counted>,
     settled: bool,
+    /// Whether more of the request was to come when it was answered.
+    early: bool,
 }
 
 impl Exchange {
@@ -63,6 +65,7 @@ impl Exchange {
             in_flight: None,
             admitted: None,
             settled: false,
+            early: false,
         }
     }
 
@@ -145,13 +148,20 @@ impl Exchange {
         &self.worker
     }
 
+    /// The answer comes before all of the request did. Where its connection carries one request after the other, the rest is
+    /// not waited for, and the connection is closed behind the answer: which it has to say.
+    pub fn answered_early(&mut self) {
+        self.early = self.version != Version::HTTP_2;
+    }
+
     /// The response's head is known; it gets the last word on what concerns the client's connection.
     pub fn answered(&mut self, status: StatusCode, headers: &mut HeaderMap) {
         self.status = Some(status);
         let limits = self.generation.listener(self.conn.socket).map(|l| &l.limits);
         let last = limits.and_then(|l| l.requests_per_connection).is_some_and(|most| self.nth >= most)
             || self.worker.drain.phase() >= Phase::Drain
-            || self.conn.signal() >= Signal::Finish;
+            || self.conn.signal() >= Signal::Finish
+            || self.early;
         if self.version == Version::HTTP_2 {
             // HTTP/2 has frames for it, and forbids the header (RFC 9113 §8.2.2): a GOAWAY, after which what is in
             // flight still finishes.

@@ -36,7 +36,7 @@ pub use reply::raw_response;
 
 use crate::{
     reason::Reason,
-    upstream::{Fate, RequestBody},
+    upstream::{BodyFate, Fate, RequestBody},
     worker::{Worker, conn::Conn, deadlines::Deadline},
 };
 use ask::Asker;
@@ -87,6 +87,9 @@ pub fn handle(worker: &Rc<Worker>, conn: &Rc<Conn>, request: Request<Incoming>) 
             // A block, not a function: a function's future has room for its arguments twice.
             Begun::Forwarded(Box::pin(async move {
                 let outcome = attempt::within(deadline.as_ref(), pin!(attempt::forward(&mut flight))).await;
+                if flight.fate.get() != BodyFate::Whole {
+                    flight.exchange.answered_early();
+                }
                 Ok(concluded(outcome, flight.exchange, deadline))
             }))
         }

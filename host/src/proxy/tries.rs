@@ -161,9 +161,11 @@ impl Tries {
         }
         // Who was not connected to was sent nothing: to go on to another multiplies no requests, and needs no budget.
         let free = matches!(failed, Failed::Connect) && elsewhere;
+        // Each counts for itself: with many tries a request, an outage would be multiplied by that many.
+        self.retrying = None;
         if free {
-            self.retrying = None;
-        } else if self.retrying.is_none() {
+            cluster.retries.note_free();
+        } else {
             self.retrying = Some(within_budget(worker, cluster)?);
         }
         self.made += 1;

@@ -88,7 +88,7 @@ pub struct Fate(Option<Rc<Cell<BodyFate>>>);
 impl Fate {
     /// What has become of the body.
     pub fn get(&self) -> BodyFate {
-        self.0.as_ref().map_or(BodyFate::Fine, |fate| fate.get())
+        self.0.as_ref().map_or(BodyFate::Whole, |fate| fate.get())
     }
 
     fn set(&self, to: BodyFate) {
@@ -101,8 +101,10 @@ impl Fate {
 /// How a request's body is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyFate {
-    /// Fine, or finished.
+    /// More of it is to come.
     Fine,
+    /// All of it has come.
+    Whole,
     /// It passed the limit.
     TooLarge,
     /// Its framing breaks the protocol.
@@ -214,6 +216,9 @@ impl Source {
                     return Poll::Ready(Some(Err(BodyError::TooLarge)));
                 }
                 self.left -= len;
+                if frame.is_trailers() || self.incoming.is_end_stream() {
+                    self.fate.set(BodyFate::Whole);
+                }
                 if let Some(tee) = &self.tee {
                     tee.push(&frame);
                     // Nothing comes behind trailers, and nobody asks.
@@ -228,6 +233,7 @@ impl Source {
                 Poll::Ready(Some(Err(BodyError::Client(error))))
             }
             None => {
+                self.fate.set(BodyFate::Whole);
                 if let Some(tee) = &self.tee {
                     tee.end();
                 }

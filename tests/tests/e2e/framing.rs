@@ -1,5 +1,7 @@
 //! What could mean two things to two readers never reaches an origin.
 
+use std::io::{Read, Write};
+
 use witgate_tests::{client::Client, origin::Origin, proxy, wait_for};
 
 fn config(origin: &Origin) -> String {
@@ -254,4 +256,35 @@ fn a_slow_head_is_cut_off() {
     let mut silent = Client::connect(running.web());
     wait_for("both connections to be closed", || (slow.closed() && silent.closed()).then_some(()));
     assert!(origin.seen().is_empty());
+}
+
+#[test]
+fn an_answer_before_the_whole_request_says_that_the_connection_is_closed() {
+    let early = Origin::raw(|stream| {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            if stream.read(&mut byte).unwrap_or(0) == 0 {
+                return;
+            }
+            head.extend(byte);
+        }
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi");
+        // Open until the proxy has had enough of it.
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let running = proxy::start_before(&[&early], "", "");
+    let mut client = running.client();
+    client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\nonly this much").unwrap();
+    let answer = client.response(false).unwrap();
+    assert_eq!((answer.status, &*answer.body, answer.header("connection")), (200, "hi", Some("close")));
+    assert!(client.closed());
+
+    let whole = Origin::named("whole");
+    let running = proxy::start_before(&[&whole], "", "");
+    let mut client = running.client();
+    for body in ["content-length: 5\r\n\r\nwhole", "transfer-encoding: chunked\r\n\r\n5\r\nwhole\r\n0\r\n\r\n"] {
+        let answer = client.ask(format!("POST / HTTP/1.1\r\nhost: a\r\n{body}"));
+        assert_eq!((answer.status, answer.header("connection")), (200, None), "{body}");
+    }
 }

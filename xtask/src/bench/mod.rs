@@ -62,6 +62,9 @@ pub(crate) fn command(options: &Options) -> Outcome {
         println!("\n── {}", part.name());
         results.attempt(part.name(), |results| measure(&site, options, part, &report, results));
     }
+    if !options.choice.only.is_empty() {
+        println!("\nBars of other parts are as {} has them.", DOCUMENT.name);
+    }
     report.add("bars", &bars::table(&results, &DOCUMENT.present("bars")?), None)?;
     drop(site);
     match results.problems() {

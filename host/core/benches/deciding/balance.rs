@@ -49,6 +49,8 @@ struct Cluster {
     picker: Picker,
     has_hash: bool,
     tried: &'static [u32],
+    /// When requests come: after what is known of endpoints, by as much in each run.
+    now: Instant,
     /// Requests that stay for as long as it is measured.
     _in_flight: Vec<InFlight>,
 }
@@ -68,6 +70,7 @@ impl Cluster {
             picker: Picker::new(endpoints, algorithm, Rules::default(), now),
             has_hash: matches!(algorithm, Algorithm::RingHash | Algorithm::Maglev),
             tried: &[],
+            now: now + Duration::from_millis(50),
             _in_flight: in_flight,
         }
     }
@@ -86,7 +89,7 @@ impl Cluster {
 fn pick(name: impl Into<String>, cluster: impl FnOnce() -> Cluster + 'static) -> Operation {
     Operation::new(name, ROUNDS, || {
         let cluster = cluster();
-        let (cursor, mut bits, now) = (Cursor::default(), random(2), Instant::now());
+        let (cursor, mut bits, now) = (Cursor::default(), random(2), cluster.now);
         let work = move |hash: u64| {
             let hash = cluster.has_hash.then_some(hash);
             cluster.picker.pick(&cursor, hash, cluster.tried, now, &mut bits)

@@ -246,7 +246,8 @@ impl Picker {
     /// With a `hash` the choice is consistent whatever the algorithm: the same hash, the same endpoint, and few
     /// others move when an endpoint comes or goes. `tried` are indices that are avoided while another is eligible.
     ///
-    /// - round-robin: smooth and weighted, in the order of the cursor.
+    /// - round-robin: smooth and weighted, in the order of the cursor; after a failure from any place of that order, so that
+    ///   first tries keep theirs.
     /// - random: in proportion to the weights.
     /// - least-request: power of two choices ([Mitzenmacher 2001](https://doi.org/10.1109/71.963420)): two distinct
     ///   candidates are drawn in proportion to their weights, and the one with fewer requests in flight for its weight
@@ -270,7 +271,9 @@ impl Picker {
         let position = match (hash, &self.scored, &self.base.method) {
             (Some(hash), _, _) => self.by_hash(hash, tried),
             (None, Some(scored), _) => self.untried(tried, || wide(scored.live[scored.sampler.draw(random())])),
-            (None, None, Method::RoundRobin(schedule)) => self.untried(tried, || schedule.at(cursor.next())),
+            (None, None, Method::RoundRobin(schedule)) if tried.is_empty() => schedule.at(cursor.next()),
+            // Where each failure moved the sequence on, the next request would be the bad endpoint's again.
+            (None, None, Method::RoundRobin(schedule)) => self.untried(tried, || schedule.at(random())),
             (None, None, Method::Random(sampler)) => self.untried(tried, || sampler.draw(random())),
             (None, None, Method::LeastRequest(sampler)) => self.less_loaded(sampler, tried, random),
             (None, None, Method::PeakEwma(sampler)) => self.cheaper(sampler, tried, now, random),

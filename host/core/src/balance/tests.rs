@@ -145,6 +145,24 @@ fn nothing_eligible_is_none() {
 }
 
 #[test]
+fn what_is_tried_again_does_not_move_the_sequence() {
+    let endpoints = cluster(&[1, 1]);
+    let picker = build(Arc::clone(&endpoints), Algorithm::RoundRobin, None);
+    let (cursor, mut random) = (Cursor::default(), XorShift::new(3));
+    let mut firsts = [0; 2];
+    for _ in 0..100 {
+        let mut pick =
+            |tried: &[u32]| picker.pick(&cursor, None, tried, Instant::now(), &mut || random.bits()).unwrap();
+        let first = pick(&[]);
+        firsts[first] += 1;
+        if first == 0 {
+            assert_eq!(pick(&[0]), 1);
+        }
+    }
+    assert_eq!(firsts, [50, 50]);
+}
+
+#[test]
 fn round_robin_goes_on_across_rebuilds() {
     let endpoints = cluster(&[1; 4]);
     let (cursor, mut picked) = (Cursor::default(), Vec::new());

@@ -67,6 +67,11 @@ impl Retries {
         Some(counted)
     }
 
+    /// Counts a retry that needs no budget.
+    pub fn note_free(&self) {
+        self.made.fetch_add(1, Relaxed);
+    }
+
     /// Saves up what the requests since the last time have earned. Two at once save no request up twice.
     fn earn(&self, budget: RetryBudget, tries: u64) {
         let requests = tries.saturating_sub(self.made.load(Relaxed));
@@ -130,11 +135,16 @@ mod tests {
         let _hanging: Vec<_> = (0..3).map(|_| retries.begin(BUDGET, None, Traffic::default)).collect();
         for _ in 0..100_000 {
             tries += 1;
-            // It fails, and so does its retry, at once.
-            if retries.begin(BUDGET, None, || Traffic { in_flight: 4, tries }).is_some() {
+            // It fails, and so does each of up to ten retries, at once; and another that needs no budget.
+            for _ in 0..10 {
+                if retries.begin(BUDGET, None, || Traffic { in_flight: 4, tries }).is_none() {
+                    break;
+                }
                 tries += 1;
                 made += 1;
             }
+            retries.note_free();
+            tries += 1;
         }
         assert!((19_990..=20_000).contains(&made), "{made}");
     }

@@ -4,7 +4,10 @@
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{Malformed, head::Framing};
+use super::{
+    Malformed,
+    head::{Framing, may_trail},
+};
 
 /// Bytes of chunk extensions, or of trailers, in one body. hyper's limits.
 const MAX_EXTENSIONS: usize = 16 << 10;
@@ -210,7 +213,10 @@ fn trailers(buffer: &mut BytesMut) -> Result<Decoded, Malformed> {
     let mut map = HeaderMap::new();
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed("a trailer's name"))?;
-        map.append(name, HeaderValue::from_bytes(field.value).map_err(|_| Malformed("a trailer's value"))?);
+        let value = HeaderValue::from_bytes(field.value).map_err(|_| Malformed("a trailer's value"))?;
+        if may_trail(&name) {
+            map.append(name, value);
+        }
     }
     let _ = buffer.split_to(end);
     Ok(if map.is_empty() { Decoded::End } else { Decoded::Trailers(map) })
@@ -248,6 +254,8 @@ mod tests {
         for cut in 0..whole.len() {
             assert_eq!(decode(Framing::Chunked, &[&whole[..cut], &whole[cut..]]), Ok(want.clone()), "cut at {cut}");
         }
+        let trailing = b"0\r\nx: 1\r\nTransfer-Encoding: x\r\nset-cookie: a\r\nx-witgate-error: y\r\n\r\n";
+        assert_eq!(decode(Framing::Chunked, &[trailing]), Ok((String::new(), 1, String::new())), "one may be there");
         assert_eq!(decode(Framing::Length(5), &[b"he", b"llorest"]), Ok(("hello".into(), 0, "rest".into())));
         assert_eq!(decode(Framing::Length(0), &[b"rest"]), Ok((String::new(), 0, "rest".into())));
     }

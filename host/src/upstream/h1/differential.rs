@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::decode::{Decoded, Decoder};
-use super::head;
+use super::head::{self, may_trail};
 
 /// Why this client refuses what hyper's takes.
 const STRICTER: &[&str] = &[
@@ -44,6 +44,11 @@ fn list(map: &HeaderMap, leave_out: impl Fn(&str) -> bool) -> Vec<(String, Vec<u
     list.sort();
     list.dedup_by(|a, b| a.0 == "content-length" && a == b); // Said twice alike is said once.
     list
+}
+
+/// A trailer that is not passed on.
+fn is_left_out(name: &str) -> bool {
+    name.parse().is_ok_and(|name| !may_trail(&name))
 }
 
 /// By this client's parser and decoder; the error says why, and is empty where the response was not whole.
@@ -90,13 +95,14 @@ async fn hypers(response: &[u8], no_body: bool) -> Result<Read, String> {
         wrote.map_err(|e| e.to_string())?;
         let (head, body) = answer.map_err(|e| e.to_string())?.into_parts();
         let body = body.collect().await.map_err(|e| e.to_string())?;
-        let trailers = body.trailers().map(|map| list(map, |_| false)).unwrap_or_default();
+        let trailers = body.trailers().map(|map| list(map, is_left_out)).unwrap_or_default();
         let named = head.headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
         let named: Vec<String> = named.flat_map(|line| line.split(',')).map(|n| n.trim().to_lowercase()).collect();
         let headers = list(&head.headers, |name| {
             let hop = ["connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"];
             let kept = name == "content-length";
-            hop.contains(&name) || name == "x-witgate-error" || !kept && named.iter().any(|named| named == name)
+            let told = kept && head.status == StatusCode::NO_CONTENT;
+            hop.contains(&name) || name == "x-witgate-error" || told || !kept && named.iter().any(|named| named == name)
         });
         Ok(Read { status: head.status, headers, body: body.to_bytes().to_vec(), trailers })
     };

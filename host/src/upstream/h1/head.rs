@@ -84,6 +84,10 @@ fn take_one(buffer: &mut BytesMut, no_body: bool) -> Result<Option<Head>, Malfor
         collected.take(name, || head.slice_ref(field.value), field.value, &mut map)?;
     }
     collected.named.into_iter().for_each(|name| drop(map.remove(name)));
+    if status == StatusCode::NO_CONTENT {
+        // It has none to tell (RFC 9110 §8.6), and HTTP/2 clients take it for a promise.
+        map.remove(header::CONTENT_LENGTH);
+    }
     let framing = framing(status, no_body, http_11, collected.length, collected.chunked)?;
     let (mut parts, ()) = Response::new(()).into_parts();
     (parts.status, parts.headers, parts.version) = (status, map, Version::HTTP_11);
@@ -159,6 +163,35 @@ fn ends_here(name: &str) -> bool {
     matches!(name, "keep-alive" | "proxy-connection" | "x-witgate-error")
 }
 
+/// Whether a field may come behind the body, of a request or a response: not where it changes how the message is framed,
+/// routed, read or authorised (RFC 9110 §6.5.1), belongs to one connection, or says what the proxy says itself. HTTP/2 ends a
+/// stream over some of them.
+pub(super) fn may_trail(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    let own = text.starts_with("x-forwarded-") || matches!(text, "x-request-id" | "forwarded");
+    !own && !ends_here(text)
+        && !matches!(
+            *name,
+            header::CONTENT_LENGTH
+                | header::TRANSFER_ENCODING
+                | header::HOST
+                | header::CONNECTION
+                | header::TE
+                | header::TRAILER
+                | header::UPGRADE
+                | header::EXPECT
+                | header::AUTHORIZATION
+                | header::PROXY_AUTHORIZATION
+                | header::WWW_AUTHENTICATE
+                | header::PROXY_AUTHENTICATE
+                | header::COOKIE
+                | header::SET_COOKIE
+                | header::CONTENT_ENCODING
+                | header::CONTENT_TYPE
+                | header::CONTENT_RANGE
+        )
+}
+
 fn field_value(value: Bytes) -> Result<HeaderValue, Malformed> {
     HeaderValue::from_maybe_shared(value).map_err(|_| Malformed("a header's value"))
 }
@@ -205,6 +238,15 @@ mod tests {
     fn framed(text: &str, no_body: bool, framing: Framing, keep_alive: bool) {
         let (head, _) = parse(text, no_body).unwrap_or_else(|e| panic!("{text:?}: {e:?}")).unwrap();
         assert_eq!((head.framing, head.keep_alive), (framing, keep_alive), "{text:?}");
+    }
+
+    #[test]
+    fn a_response_that_has_no_body_tells_no_length() {
+        for (text, told) in [("204 N", false), ("304 N", true), ("200 O", true)] {
+            let text = format!("HTTP/1.1 {text}\r\ncontent-length: 5\r\n\r\n");
+            let (head, _) = parse(&text, true).unwrap().unwrap();
+            assert_eq!(head.parts.headers.contains_key(header::CONTENT_LENGTH), told, "{text}");
+        }
     }
 
     #[test]

@@ -13,7 +13,10 @@ use http_body::Body as _;
 use tokio::io::AsyncWrite;
 use witgate_core::request::Head;
 
-use super::super::{RequestBody, Stream};
+use super::{
+    super::{RequestBody, Stream},
+    head::may_trail,
+};
 
 /// How a request's body is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -212,27 +215,4 @@ fn field(lines: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
 
 fn line(lines: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     let _ = lines.write_fmt(text); // Writing to a vector does not fail.
-}
-
-/// Whether a field may come behind the body: not where it changes how the message is framed, routed or authorised (RFC
-/// 9110 §6.5.1), or says what the proxy says itself.
-fn may_trail(name: &HeaderName) -> bool {
-    let own = name.as_str().starts_with("x-forwarded-") || name == "x-request-id" || name == "forwarded";
-    !own && !matches!(
-        *name,
-        header::CONTENT_LENGTH
-            | header::TRANSFER_ENCODING
-            | header::HOST
-            | header::CONNECTION
-            | header::TE
-            | header::TRAILER
-            | header::UPGRADE
-            | header::EXPECT
-            | header::AUTHORIZATION
-            | header::PROXY_AUTHORIZATION
-            | header::COOKIE
-            | header::CONTENT_ENCODING
-            | header::CONTENT_TYPE
-            | header::CONTENT_RANGE
-    )
 }
