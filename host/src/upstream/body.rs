@@ -102,7 +102,7 @@ impl Fate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyFate {
     /// More of it is to come.
-    Fine,
+    Coming,
     /// All of it has come.
     Whole,
     /// It passed the limit.
@@ -119,7 +119,7 @@ impl RequestBody {
         if incoming.is_end_stream() {
             return (Self(None), Fate(None));
         }
-        let fate = Fate(Some(Rc::new(Cell::new(BodyFate::Fine))));
+        let fate = Fate(Some(Rc::new(Cell::new(BodyFate::Coming))));
         let source = Source { incoming, left: limit.unwrap_or(u64::MAX), fate: fate.clone(), tee: None };
         (Self(Some(Box::new(Reading::Once(source)))), fate)
     }
