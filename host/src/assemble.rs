@@ -29,6 +29,7 @@ use crate::{
         Slot, Socket, Split,
     },
     telemetry::RouteMetrics,
+    tls::Tls,
     upstream::{
         Circuit,
         dns::{self, Names},
@@ -45,6 +46,8 @@ pub struct Parts<'a> {
     pub names: Arc<Names>,
     /// What is listened on.
     pub sockets: Arc<[Socket]>,
+    /// What is spoken below HTTP.
+    pub tls: Arc<Tls>,
     /// How many workers there are.
     pub workers: usize,
     /// Authenticates sticky cookies.
@@ -76,6 +79,8 @@ pub fn assemble(config: Arc<Config>, parts: &Parts<'_>) -> Generation {
         by_name: Arc::new(by_name),
         plugins: Arc::clone(&parts.plugins),
         sockets: Arc::clone(&parts.sockets),
+        servers: config.listeners.iter().map(|listener| parts.tls.servers.get(&listener.name).cloned()).collect(),
+        tls: Arc::clone(&parts.tls),
         config,
     }
 }
@@ -179,6 +184,7 @@ fn cluster(config: &config::Cluster, parts: &Parts<'_>, before: Option<&Arc<Clus
     let retries = before.map_or_else(Arc::default, |b| Arc::clone(&b.retries));
     let carried = before.filter(|b| b.config.circuit == config.circuit);
     let circuit = carried.map_or_else(|| Circuit::new(config.circuit), |b| b.circuit.clone());
+    let tls = parts.tls.clients.get(&config.name).cloned();
     let config = Arc::new(config.clone());
     // Where nothing changed that picking depends on, tables are kept as well: most publications swap a plugin only.
     if let Some(before) = before.filter(|b| b.config.endpoints == config.endpoints && same(&b.endpoints, &endpoints)) {
@@ -194,7 +200,7 @@ fn cluster(config: &config::Cluster, parts: &Parts<'_>, before: Option<&Arc<Clus
             Arc::new(Picker::new(Arc::clone(&before.endpoints), algorithm, rules, parts.now))
         };
         let endpoints = Arc::clone(&before.endpoints);
-        let cluster = Cluster { config, endpoints, cursor, retries, circuit, load, native, scorer };
+        let cluster = Cluster { config, endpoints, cursor, retries, circuit, load, native, scorer, tls };
         // A state is the endpoint's own and no part of what is configured: the picker follows it here.
         return match cluster.native.renewed(parts.now) {
             Some(native) => cluster.with_native(native),
@@ -202,7 +208,7 @@ fn cluster(config: &config::Cluster, parts: &Parts<'_>, before: Option<&Arc<Clus
         };
     }
     let native = Arc::new(Picker::new(Arc::clone(&endpoints), algorithm, rules, parts.now));
-    Cluster { config, endpoints, cursor, retries, circuit, load, native, scorer }
+    Cluster { config, endpoints, cursor, retries, circuit, load, native, scorer, tls }
 }
 
 /// Where an endpoint is: at its address, or at those that its name stands for.

@@ -4,7 +4,7 @@
 use std::{
     fs::File,
     io::{self, Read as _},
-    os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -73,6 +73,15 @@ pub fn open(path: &Path) -> Result<File, FileError> {
         kind if kind.is_fifo() => Err(failed(Problem::Kind("a pipe"))),
         _ => Err(failed(Problem::Kind("a device"))),
     }
+}
+
+/// What tells one state of a file from another; none where there is none.
+pub type Stamp = Option<(u64, u64, u64, i64, i64)>;
+
+/// The state that a file is in. Links are followed, so that those that are put in each other's place are told apart.
+pub fn stamp(file: &Path) -> Stamp {
+    let of = std::fs::metadata(file).ok()?;
+    Some((of.dev(), of.ino(), of.size(), of.mtime(), of.mtime_nsec()))
 }
 
 /// All of a file that is within `limit`.

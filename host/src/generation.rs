@@ -27,7 +27,12 @@ use witgate_core::{
 };
 use witgate_policy::Plugin;
 
-use crate::{sockets::Bound, telemetry::RouteMetrics, upstream::Circuit};
+use crate::{
+    sockets::Bound,
+    telemetry::RouteMetrics,
+    tls::{self, Tls},
+    upstream::Circuit,
+};
 
 /// Everything that decides about a request.
 #[derive(Clone)]
@@ -48,6 +53,10 @@ pub struct Generation {
     pub plugins: Arc<BTreeMap<String, Slot>>,
     /// What is listened on. Connections know theirs by its index, which is nobody else's while they are there.
     pub sockets: Arc<[Socket]>,
+    /// What is spoken below HTTP, by listener in the order of the configuration; none: nothing.
+    pub servers: Arc<[Option<Arc<tls::Server>>]>,
+    /// The same by name, with that of clusters: what the next generation may keep.
+    pub tls: Arc<Tls>,
 }
 
 /// A socket of every worker.
@@ -216,6 +225,8 @@ pub struct Cluster {
     pub native: Arc<Picker>,
     /// A plugin that scores.
     pub scorer: Option<Scorer>,
+    /// What is spoken to endpoints below HTTP; none: nothing.
+    pub tls: Option<Arc<tls::Client>>,
 }
 
 /// A cluster's scoring plugin.

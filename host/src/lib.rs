@@ -33,6 +33,7 @@ mod scores;
 mod secrets;
 mod sockets;
 mod telemetry;
+mod tls;
 mod upstream;
 mod watch;
 mod worker;

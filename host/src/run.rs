@@ -22,6 +22,7 @@ use crate::{
     listen,
     secrets::{self, SecretError},
     sockets::BindError,
+    tls::{Tls, TlsRefused},
     watch,
     worker::{Worker, conn::Signal},
 };
@@ -42,6 +43,9 @@ pub enum StartError {
     /// A listener's address.
     #[error("{0}")]
     Bind(#[from] BindError),
+    /// Certificates and keys.
+    #[error("{0}")]
+    Tls(#[from] TlsRefused),
     /// The admin API's address.
     #[error("the admin API cannot listen on {address}: {source}")]
     Admin {
@@ -100,6 +104,7 @@ impl Proxy {
         let cookie_secret = secrets::key(&state.join("cookie.key"))?;
         // Nothing hangs on it but artefacts, which are compiled anew.
         let artefact_key = secrets::replaceable_key(&state.join("artifact.key"))?;
+        let (tls, _) = Tls::load(&config, &Tls::default())?;
         let sockets = Sockets::bind(&config, None, workers)?;
         let admin = admin::bind(&config.admin.listen)
             .map_err(|source| StartError::Admin { address: admin::show(&config.admin.listen), source })?;
@@ -115,7 +120,7 @@ impl Proxy {
         let (open, started) = tokio::sync::watch::channel(None);
         let controller = Some(start_control(admin, token.clone(), drain.clone(), started)?);
         let (orders, obeying) = (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
-        let control = Control::start(Arc::new(config), source, engine, store, cookie_secret, sockets, orders, drain);
+        let control = Control::start(Arc::new(config), source, engine, store, cookie_secret, sockets, tls, orders, drain);
         for (listener, address) in control.live.load().listeners() {
             tracing::info!(listener = listener.name, %address, "listening");
         }
@@ -263,6 +268,7 @@ fn start_control(admin: Admin, token: String, drain: Drain, started: Started) ->
                     tokio::task::spawn_local(watch::health::run(Arc::clone(&control)));
                     tokio::task::spawn_local(watch::endpoints::run(Arc::clone(&control)));
                     tokio::task::spawn_local(watch::config::run(Arc::clone(&control)));
+                    tokio::task::spawn_local(watch::tls::run(Arc::clone(&control)));
                     tokio::task::spawn_local(watch::dns::run(Arc::clone(&control)));
                     watch::scores::run(control).await;
                 }

@@ -178,6 +178,12 @@ pub struct WorkerCells {
     pub mirrors_dropped: Cell,
     /// Accepts that failed (out of file descriptors, for one).
     pub accept_failed: Cell,
+    /// TLS handshakes that were done.
+    pub handshakes: Cell,
+    /// Those that failed, or were not done in time.
+    pub handshakes_failed: Cell,
+    /// Those that were not begun, as there were as many as may be.
+    pub handshakes_refused: Cell,
     /// Statuses made by the proxy, by reason, in the order of [`crate::reason::Reason::ALL`].
     pub errors: [Cell; 16],
 }

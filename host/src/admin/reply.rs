@@ -155,6 +155,7 @@ impl From<ControlError> for ApiError {
                 .with("reason", refused.reason),
             ControlError::Store(error) => Self::new(store_status(&error), text),
             ControlError::NotFound(_) => Self::not_found(text),
+            ControlError::Tls(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, text),
             ControlError::Conflict(_) | ControlError::Bind(_) => Self::new(StatusCode::CONFLICT, text),
             ControlError::Invalid(diagnostics) => {
                 let errors: Vec<Value> =

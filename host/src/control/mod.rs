@@ -29,6 +29,7 @@ use crate::{
     generation::{Generation, Live, Slot, Socket},
     sockets::BindError,
     telemetry::Telemetry,
+    tls::{Tls, TlsRefused},
     upstream::dns::{self, Names},
 };
 pub use bring_up::try_file;
@@ -78,13 +79,15 @@ struct Basis {
     config: Arc<Config>,
     plugins: Arc<BTreeMap<String, Slot>>,
     sockets: Arc<[Socket]>,
+    tls: Arc<Tls>,
 }
 
 impl Basis {
     /// That of one that is there.
     fn of(present: &Generation) -> Self {
-        let Generation { config, plugins, sockets, .. } = present;
-        Self { config: Arc::clone(config), plugins: Arc::clone(plugins), sockets: Arc::clone(sockets) }
+        let Generation { config, plugins, sockets, tls, .. } = present;
+        let (config, plugins) = (Arc::clone(config), Arc::clone(plugins));
+        Self { config, plugins, sockets: Arc::clone(sockets), tls: Arc::clone(tls) }
     }
 }
 
@@ -126,6 +129,9 @@ pub enum ControlError {
     /// It is in use, or there is nothing to go back to.
     #[error("{0}")]
     Conflict(String),
+    /// Certificates and keys that a configuration names: all that cannot be used.
+    #[error("{0}")]
+    Tls(#[from] TlsRefused),
     /// What a configuration wants to listen on.
     #[error("{0}")]
     Bind(#[from] BindError),
@@ -164,6 +170,7 @@ impl Control {
         store: Store,
         cookie_secret: [u8; 32],
         sockets: Sockets,
+        tls: Tls,
         orders: Orders,
         drain: Drain,
     ) -> Arc<Self> {
@@ -177,6 +184,7 @@ impl Control {
             plugins: Arc::new(plugins),
             names: Arc::clone(&names),
             sockets: sockets.all(),
+            tls: Arc::new(tls),
             workers,
             cookie_secret,
             now,
@@ -384,6 +392,7 @@ impl Control {
             plugins: Arc::clone(&basis.plugins),
             names: self.names.load_full(),
             sockets: Arc::clone(&basis.sockets),
+            tls: Arc::clone(&basis.tls),
             workers: self.orders.len(),
             cookie_secret: self.cookie_secret,
             now: Instant::now(),

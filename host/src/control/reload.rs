@@ -14,7 +14,7 @@ use std::{
 use witgate_core::config::{self, Config, Diagnostics, Parsed};
 
 use super::{Basis, Control, ControlError, Sockets, bring_up};
-use crate::{drain::Phase, files, sockets, upstream::dns};
+use crate::{drain::Phase, files, generation::Generation, sockets, tls::Tls, upstream::dns};
 
 /// Where a configuration came from.
 #[derive(Debug, Clone, Default)]
@@ -87,6 +87,21 @@ impl Control {
         done
     }
 
+    /// Reads certificates and keys once more, and uses what is new of them. What cannot be used is reported, and what was
+    /// there before stays in use.
+    pub fn renew_tls(&self) {
+        let _turn = self.turn();
+        let present = self.live.load();
+        match read_tls(&present.config, &present) {
+            Ok(tls) if Arc::ptr_eq(&tls, &present.tls) => {}
+            Ok(tls) => {
+                self.publish_assembled(|present| Basis { tls, ..Basis::of(present) });
+                tracing::info!(generation = self.live.load().serial, "other certificates are in use");
+            }
+            Err(error) => tracing::error!(%error, "certificates cannot be read again"),
+        }
+    }
+
     fn try_reload(&self, text: &str, durable: bool) -> Result<Reloaded, ControlError> {
         let Parsed { config, warnings } =
             config::parse(text, &self.source.name(), &self.source.base).map_err(ControlError::Invalid)?;
@@ -99,12 +114,13 @@ impl Control {
         let config = Arc::new(config);
         let (slots, failed) = bring_up::slots(&self.engine, &self.store, &config, &self.telemetry, &present.plugins);
         self.learn(dns::names_of(&config));
+        let tls = read_tls(&config, &present)?;
         // Late, because clients wait at what is bound.
         let sockets = Sockets::bind(&config, Some(&present), self.orders.len())?;
         if let Some(file) = self.source.file.as_deref().filter(|_| durable) {
             write(file, text).map_err(|source| ControlError::Write { file: file.to_owned(), source })?;
         }
-        let basis = Basis { config: Arc::clone(&config), plugins: Arc::new(slots), sockets: sockets.all() };
+        let basis = Basis { config: Arc::clone(&config), plugins: Arc::new(slots), sockets: sockets.all(), tls };
         self.publish_assembled(|_| basis);
         sockets.open(&self.orders, &present);
         self.text.store(Arc::new(text.to_owned()));
@@ -113,6 +129,16 @@ impl Control {
         tracing::info!(clusters, routes, generation = self.live.load().serial, "another configuration is live");
         Ok(Reloaded { warnings, plugins: failed })
     }
+}
+
+/// # Errors
+/// Certificates and keys that `config` names cannot be used, and could not before.
+fn read_tls(config: &Config, present: &Generation) -> Result<Arc<Tls>, ControlError> {
+    let (tls, kept) = Tls::load(config, &present.tls)?;
+    for error in kept {
+        tracing::error!(%error, "it cannot be used; what was there before stays in use");
+    }
+    Ok(if tls.is_same(&present.tls) { Arc::clone(&present.tls) } else { Arc::new(tls) })
 }
 
 /// # Errors

@@ -18,10 +18,10 @@ use hyper::{
     service::{HttpService, service_fn},
 };
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 use witgate_core::config;
 
-use super::io::Io;
+use super::io::{Io, Transport};
 use crate::{
     proxy,
     worker::{
@@ -46,7 +46,7 @@ const MAX_PENDING_RESETS: usize = 64;
 /// Serves one connection to its end.
 pub async fn serve<S>(worker: &Rc<Worker>, conn: &Rc<Conn>, mut stream: S)
 where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: Transport,
 {
     let Some((mut read, http2)) = begun(worker, conn, &mut stream).await else { return };
     if http2 {
@@ -73,7 +73,7 @@ where
 
 async fn serve_http2<S>(worker: &Rc<Worker>, conn: &Rc<Conn>, stream: S, read: Bytes)
 where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: Transport,
 {
     let limits = limits(worker, conn);
     let io = TokioIo::new(Io::new(stream, worker, conn, read, false));
@@ -93,7 +93,7 @@ where
 /// is still there but has asked for nothing for a while: what hyper holds for it, two buffers above all, is let go.
 async fn serve_http1<S>(worker: &Rc<Worker>, conn: &Rc<Conn>, stream: S, read: Bytes) -> Option<(S, Bytes)>
 where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: Transport,
 {
     let limits = limits(worker, conn);
     let io = TokioIo::new(Io::new(stream, worker, conn, read, true));
@@ -131,13 +131,18 @@ const FIRST_BYTES_IN_A_DRAIN: Duration = Duration::from_secs(1);
 
 /// The first bytes, and whether they are HTTP/2's. None where the client went away first, or was silent for too long.
 async fn begun(worker: &Worker, conn: &Conn, stream: &mut (impl AsyncRead + Unpin)) -> Option<(Bytes, bool)> {
-    let mut first = pin!(first_bytes(worker, stream));
-    if let Some(found) = (Interruptible { conn, inner: first.as_mut() }).await {
+    at_first(conn, first_bytes(worker, stream)).await
+}
+
+/// What comes of the first that a client does. In a drain it is on its way, and gets a little time.
+pub(super) async fn at_first<T>(conn: &Conn, coming: impl Future<Output = Option<T>>) -> Option<T> {
+    let mut coming = pin!(coming);
+    if let Some(found) = (Interruptible { conn, inner: coming.as_mut() }).await {
         return found;
     }
     match conn.signal() {
         Signal::Kill => None,
-        _ => tokio::time::timeout(FIRST_BYTES_IN_A_DRAIN, first).await.ok().flatten(),
+        _ => tokio::time::timeout(FIRST_BYTES_IN_A_DRAIN, coming).await.ok().flatten(),
     }
 }
 

@@ -9,13 +9,32 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::server::TlsStream;
 
 use crate::{
     proxy,
     reason::Reason,
     worker::{Worker, conn::Conn},
 };
+
+/// What HTTP is spoken over.
+pub trait Transport: AsyncRead + AsyncWrite + Unpin + 'static {
+    /// Whether it has a word for its end. Where it has not, the socket is closed, which says just so with one system call less.
+    const SAYS_GOODBYE: bool;
+}
+
+impl Transport for TcpStream {
+    const SAYS_GOODBYE: bool = false;
+}
+
+/// Who gets an end without that word knows that it was cut off.
+impl Transport for TlsStream<TcpStream> {
+    const SAYS_GOODBYE: bool = true;
+}
 
 /// A stream that carries HTTP/1 or HTTP/2: a socket, or what is laid over one.
 pub struct Io<S> {
@@ -31,7 +50,7 @@ pub struct Io<S> {
     replacement: Option<Bytes>,
 }
 
-impl<S: AsyncWrite + Unpin> Io<S> {
+impl<S: Transport> Io<S> {
     /// Wraps a stream of which `prefix` was read already, and noted.
     pub fn new(stream: S, worker: &Rc<Worker>, conn: &Rc<Conn>, prefix: Bytes, http1: bool) -> Self {
         Self { stream, worker: Rc::clone(worker), conn: Rc::clone(conn), prefix, http1, replacement: None }
@@ -70,7 +89,7 @@ impl<S: AsyncWrite + Unpin> Io<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Io<S> {
+impl<S: Transport> AsyncRead for Io<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if !this.prefix.is_empty() {
@@ -88,7 +107,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Io<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Io<S> {
+impl<S: Transport> AsyncWrite for Io<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if this.replacement.is_some() || this.intercept(buf) {
@@ -125,7 +144,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Io<S> {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // The socket is closed as soon as hyper has done this, which ends the connection just so, with one system call less.
-        self.get_mut().poll_replacement(cx)
+        let this = self.get_mut();
+        ready!(this.poll_replacement(cx))?;
+        // The socket is closed as soon as hyper has done this.
+        if S::SAYS_GOODBYE { Pin::new(&mut this.stream).poll_shutdown(cx) } else { Poll::Ready(Ok(())) }
     }
 }

@@ -4,6 +4,7 @@ pub mod http;
 mod io;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::{
     collections::HashMap,
@@ -199,9 +200,19 @@ fn admit(
     if worker.drain.phase() > Phase::Serve {
         conn.ask(Signal::Finish);
     }
+    let server = generation.listener_index(socket).and_then(|index| generation.servers.get(index)?.clone());
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
-        http::serve(&worker, &conn, stream).await;
+        match server {
+            None => http::serve(&worker, &conn, stream).await,
+            // On the heap: a connection without TLS needs no room for it.
+            Some(server) => Box::pin(async {
+                if let Some(stream) = tls::accept(&worker, &conn, &server, stream).await {
+                    http::serve(&worker, &conn, stream).await;
+                }
+            })
+            .await,
+        }
         worker.cells().closed.up();
         drop((registered, permit));
     });

@@ -22,6 +22,8 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Who the client is by the certificate that it has shown: Envoy's.
+const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
@@ -34,6 +36,8 @@ pub struct Found {
     encoding: bool,
     /// `Connection`, and what else concerns one connection only.
     hop_by_hop: bool,
+    /// Something is said of a client's certificate.
+    client_cert: bool,
 }
 
 impl Found {
@@ -47,7 +51,11 @@ impl Found {
                 header::TRANSFER_ENCODING => (found.encoding, found.hop_by_hop) = (true, true),
                 header::CONNECTION | header::UPGRADE | header::TE => found.hop_by_hop = true,
                 // Those without a name of their own in `http`.
-                _ => found.hop_by_hop |= matches!(name.as_str(), "keep-alive" | "proxy-connection"),
+                _ => match name.as_str() {
+                    "keep-alive" | "proxy-connection" => found.hop_by_hop = true,
+                    "x-forwarded-client-cert" => found.client_cert = true,
+                    _ => {}
+                },
             }
         }
         found
@@ -204,7 +212,7 @@ fn parse_hop(hop: &str) -> Option<IpAddr> {
 }
 
 /// Says who the client is. What an untrusted peer says of others is replaced.
-pub fn set_forwarded(head: &mut Head, conn: &Conn, random: impl FnOnce() -> u128) {
+pub fn set_forwarded(head: &mut Head, found: &Found, conn: &Conn, random: impl FnOnce() -> u128) {
     let scheme = match head.scheme {
         Scheme::Http => HeaderValue::from_static("http"),
         Scheme::Https => HeaderValue::from_static("https"),
@@ -213,6 +221,7 @@ pub fn set_forwarded(head: &mut Head, conn: &Conn, random: impl FnOnce() -> u128
     let authority = head.uri.authority().and_then(|a| HeaderValue::try_from(without_user(a.as_str())).ok());
     let host = authority.or_else(|| head.headers.get(header::HOST).cloned());
     let headers = &mut head.headers;
+    set_client_certificate(headers, found, conn);
     if !conn.trusted {
         headers.insert(X_FORWARDED_FOR, conn.peer_value.clone());
         headers.insert(X_FORWARDED_PROTO, scheme);
@@ -229,6 +238,16 @@ pub fn set_forwarded(head: &mut Head, conn: &Conn, random: impl FnOnce() -> u128
         entry.insert(host);
     }
     headers.entry(X_REQUEST_ID).or_insert_with(|| request_id(random()));
+}
+
+/// Says which certificate the client has shown. What a client says of that is believed where it is trusted.
+fn set_client_certificate(headers: &mut HeaderMap, found: &Found, conn: &Conn) {
+    if found.client_cert && !conn.trusted {
+        headers.remove(X_FORWARDED_CLIENT_CERT);
+    }
+    if let Some(certificate) = conn.client_certificate() {
+        headers.append(X_FORWARDED_CLIENT_CERT, certificate.clone());
+    }
 }
 
 /// 128 random bits in hexadecimal.

@@ -26,7 +26,7 @@ use http::{Request, Response, request};
 use hyper::body::Incoming;
 use witgate_core::{
     config,
-    request::{Head, Scheme},
+    request::Head,
 };
 
 pub use attempt::choose;
@@ -192,7 +192,7 @@ fn accept(
         version: parts.version,
         headers: parts.headers,
         client: conn.peer.ip(),
-        scheme: Scheme::Http,
+        scheme: conn.scheme(),
     });
     let found = headers::Found::of(&head.headers);
     headers::check(&head, &found, conn)?;
@@ -212,7 +212,7 @@ fn accept(
         }
     }
     headers::remove_hop_by_hop(&mut head.headers, &found);
-    headers::set_forwarded(&mut head, conn, || u128::from(worker.random()) << 64 | u128::from(worker.random()));
+    headers::set_forwarded(&mut head, &found, conn, || u128::from(worker.random()) << 64 | u128::from(worker.random()));
     Ok(head)
 }
 

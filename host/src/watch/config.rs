@@ -1,23 +1,16 @@
 //! Follows the configuration's file: what is written there, and settled, becomes live, and so it does when somebody asks.
 //! Never says anything about a file that has not changed.
 
-use std::{os::unix::fs::MetadataExt as _, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use crate::{
     control::{Control, ControlError, Reloaded},
     drain::Phase,
+    files,
 };
 
 /// How often the file is looked at. Its name is looked up each time, so that links and file systems of every kind will do.
-const LOOK: Duration = Duration::from_secs(1);
-
-/// What tells one state of a file from another; none where there is none.
-type Stamp = Option<(u64, u64, u64, i64, i64)>;
-
-fn stamp(file: &Path) -> Stamp {
-    let of = std::fs::metadata(file).ok()?;
-    Some((of.dev(), of.ino(), of.size(), of.mtime(), of.mtime_nsec()))
-}
+pub(super) const LOOK: Duration = Duration::from_secs(1);
 
 /// Runs until the proxy stops.
 pub async fn run(control: Arc<Control>) {
@@ -31,7 +24,7 @@ pub async fn run(control: Arc<Control>) {
             () = tokio::time::sleep(LOOK) => false,
             _ = phase.wait_for(|p| *p >= Phase::Stop) => return,
         };
-        let now = stamp(&file);
+        let now = files::stamp(&file);
         // Whoever writes it may not be done: it is taken once it has not changed for a while.
         let settled = seen.replace(now) == Some(now);
         if asked || (settled && taken != Some(now)) {

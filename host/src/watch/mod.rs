@@ -5,3 +5,4 @@ pub mod dns;
 pub mod endpoints;
 pub mod health;
 pub mod scores;
+pub mod tls;

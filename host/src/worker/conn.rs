@@ -1,7 +1,7 @@
 //! What a worker knows of one downstream connection while it lives. Belongs to one worker; nothing here is shared.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     net::SocketAddr,
     rc::Rc,
     task::{Context, Waker},
@@ -11,6 +11,7 @@ use std::{
 use http::HeaderValue;
 use slab::Slab;
 use tokio::sync::Notify;
+use witgate_core::request::Scheme;
 
 use crate::upstream;
 
@@ -47,6 +48,8 @@ pub struct Conn {
     pub peer_value: HeaderValue,
     /// Whether the peer may speak for others in `X-Forwarded-*`.
     pub trusted: bool,
+    /// None while nothing is spoken below HTTP.
+    secured: OnceCell<Option<HeaderValue>>,
     phase: Cell<Phase>,
     /// When the phase was first looked at: who changes it does not read the clock for that.
     since: Cell<Option<Instant>>,
@@ -88,6 +91,7 @@ impl Conn {
             peer: SocketAddr::new(ip, peer.port()),
             peer_value,
             trusted,
+            secured: OnceCell::new(),
             phase: Cell::new(Phase::Idle),
             since: Cell::new(None),
             in_flight: Cell::new(0),
@@ -101,6 +105,22 @@ impl Conn {
             recent: RefCell::new(Vec::new()),
             recent_max: header_bytes.saturating_add(http1_buffer(header_bytes)),
         })
+    }
+
+    /// Notes that TLS is spoken, and which certificate the client has shown.
+    pub fn secure(&self, client_certificate: Option<HeaderValue>) {
+        // A connection has one handshake.
+        let _ = self.secured.set(client_certificate);
+    }
+
+    /// What the client is asked in.
+    pub fn scheme(&self) -> Scheme {
+        if self.secured.get().is_some() { Scheme::Https } else { Scheme::Http }
+    }
+
+    /// Which certificate the client has shown, as a header's value.
+    pub fn client_certificate(&self) -> Option<&HeaderValue> {
+        self.secured.get()?.as_ref()
     }
 
     /// Notes bytes that were read off the socket. Of what is read while a request is in flight the last piece is kept

@@ -41,6 +41,7 @@ fn find(
         let listener = Listener {
             name: "web".to_owned(),
             listen: ([127, 0, 0, 1], 0).into(),
+            tls: None,
             trusted_proxies: vec![],
             limits: ListenerLimits::default(),
         };

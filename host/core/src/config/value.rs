@@ -175,6 +175,14 @@ fn zero_port(text: &str) -> Bad {
     Bad::new(format!("{} has port 0, to which nothing can connect", quoted(text)))
 }
 
+/// A DNS name or an IP address, without a port: what a certificate can be for.
+pub(super) fn host_name(text: &str) -> Result<String, Bad> {
+    match text.parse::<std::net::IpAddr>() {
+        Ok(address) => Ok(address.to_string()),
+        Err(_) => dns_name(text),
+    }
+}
+
 /// A DNS name in lower case. RFC 1123 section 2.1, and underscores, which service discovery uses.
 fn dns_name(text: &str) -> Result<String, Bad> {
     let labels = text.strip_suffix('.').unwrap_or(text);

@@ -54,6 +54,7 @@ fn config(routes: Vec<Route>) -> Config {
         name: name.into(),
         listen: ([127, 0, 0, 1], 0).into(),
         trusted_proxies: vec![],
+        tls: None,
         limits: ListenerLimits::default(),
     };
     Config { routes, listeners: vec![listener("web"), listener("internal")], ..Config::default() }

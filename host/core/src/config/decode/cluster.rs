@@ -1,6 +1,6 @@
 //! `[[cluster]]`.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use super::{
     super::{
@@ -14,7 +14,7 @@ use super::{
         sink::Finding,
         value::{self, quoted},
     },
-    MAX_MANY, PERCENT, SOME_TIME, duration, health, name, plugin_reference, route, time, whole,
+    MAX_MANY, PERCENT, SOME_TIME, duration, health, name, plugin_reference, route, time, tls, whole,
 };
 
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,8 +31,12 @@ const MAX_ZONES: usize = 64;
 /// More than any machine has sockets for, or any cluster requests.
 const MAX_AT_ONCE: u32 = 1_000_000;
 
-pub(super) fn cluster<'a>(table: Table<'a>, references: &mut References<'a>) -> Option<Cluster> {
-    table.later(&["tls", "protocol"]);
+pub(super) fn cluster<'a>(
+    table: Table<'a>,
+    base_dir: &Path,
+    references: &mut References<'a>,
+) -> Option<Cluster> {
+    table.later(&["protocol"]);
     let name = name(&table, &mut references.clusters);
     let endpoints = table.require("endpoints", "a list, such as [{ address = \"10.0.3.11:8080\" }]; it may be empty");
     let endpoints = endpoints.map(|value| endpoints_of(&value)).unwrap_or_default();
@@ -51,6 +55,7 @@ pub(super) fn cluster<'a>(table: Table<'a>, references: &mut References<'a>) -> 
     let (zone, zone_failover) = zones(&table);
     let hash_balance_factor = table.take("hash_balance_factor").and_then(|value| value.integer(101..=10_000_u32));
     let retry_budget = table.table("retry_budget", "{ percent = 20, min = 3 }").map(retry_budget);
+    let tls = table.table("tls", "{}, or { ca = \"ca.pem\" }").map(|table| tls::client(table, base_dir));
     table.finish();
     Some(Cluster {
         name: name?,
@@ -68,6 +73,7 @@ pub(super) fn cluster<'a>(table: Table<'a>, references: &mut References<'a>) -> 
         hash_balance_factor,
         retry_budget: retry_budget.unwrap_or_default(),
         circuit,
+        tls: tls.map(Arc::new),
     })
 }
 

@@ -1,6 +1,6 @@
 //! `[[listener]]`.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use super::{
     super::{
@@ -10,7 +10,7 @@ use super::{
         sink::Finding,
         value,
     },
-    MAX_LIST, SOME_TIME, duration, name, size,
+    MAX_LIST, SOME_TIME, duration, name, size, tls,
 };
 
 /// Most connections or idle connections that can be asked for: more than a process can have files open.
@@ -18,8 +18,12 @@ const MAX_CONNECTIONS: u32 = 1_000_000;
 /// The HTTP/1 parser does not work with a buffer below 8 KiB, so a smaller limit could not be kept.
 const HEADER_BYTES: std::ops::RangeInclusive<u64> = 8 << 10..=1 << 20;
 
-pub(super) fn listener<'a>(table: Table<'a>, references: &mut References<'a>) -> Option<Listener> {
-    table.later(&["tls", "proxy_protocol", "cluster"]);
+pub(super) fn listener<'a>(
+    table: Table<'a>,
+    base_dir: &Path,
+    references: &mut References<'a>,
+) -> Option<Listener> {
+    table.later(&["proxy_protocol", "cluster"]);
     let name = name(&table, &mut references.listeners);
     let expected = "an IP address and port, such as \"0.0.0.0:8080\"; port 0 picks a free one";
     let listen = table.require("listen", "an IP address and port, such as \"0.0.0.0:8080\"").and_then(|value| {
@@ -32,8 +36,10 @@ pub(super) fn listener<'a>(table: Table<'a>, references: &mut References<'a>) ->
     }
     let trusted_proxies = table.take("trusted_proxies").map(|value| networks(&value)).unwrap_or_default();
     let limits = table.table("limits", "{ connections = 10000, … }").map(limits).unwrap_or_default();
+    let wants_tls = table.table("tls", "{ certificates = [{ cert = \"a.pem\", key = \"a.key\" }] }");
+    let tls = wants_tls.and_then(|table| tls::server(table, base_dir));
     table.finish();
-    Some(Listener { name: name?, listen: listen?, trusted_proxies, limits })
+    Some(Listener { name: name?, listen: listen?, trusted_proxies, tls, limits })
 }
 
 fn protocol(value: &Value<'_>) {

@@ -9,6 +9,7 @@ mod matching;
 mod plugin;
 mod route;
 mod rules;
+mod tls;
 
 use std::{ops::RangeInclusive, path::Path, time::Duration};
 
@@ -38,9 +39,9 @@ pub(super) fn config<'a>(file: Table<'a>, base_dir: &Path, references: &mut Refe
     let admin = globals::admin(file.table("admin", "[admin]"), base_dir, references);
     let runtime = globals::runtime(file.table("runtime", "[runtime]"), base_dir);
     let plugin_bounds = globals::plugin_bounds(file.table("plugins", "[plugins]"));
-    let listeners = each(&file, "listener", MAX_FEW, |table| listener::listener(table, references));
+    let listeners = each(&file, "listener", MAX_FEW, |table| listener::listener(table, base_dir, references));
     let routes = each(&file, "route", MAX_MANY, |table| route::route(table, references));
-    let clusters = each(&file, "cluster", MAX_MANY, |table| cluster::cluster(table, references));
+    let clusters = each(&file, "cluster", MAX_MANY, |table| cluster::cluster(table, base_dir, references));
     let ceiling = plugin_bounds.memory_ceiling;
     let plugins = each(&file, "plugin", MAX_FEW, |table| plugin::plugin(table, base_dir, ceiling, references));
     if file.is_empty("listener") {

@@ -4,6 +4,8 @@ use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use http::Method;
 
+use super::ClientTls;
+
 /// `panic_percent` where the file is silent.
 pub const DEFAULT_PANIC_PERCENT: u32 = 50;
 
@@ -44,6 +46,8 @@ pub struct Cluster {
     pub retry_budget: RetryBudget,
     /// What is refused where too much is going on.
     pub circuit: Circuit,
+    /// What is spoken to endpoints below HTTP; none: nothing.
+    pub tls: Option<Arc<ClientTls>>,
 }
 
 /// `max_connections`, `max_pending`, `max_requests` and `max_retries` of `pool`: what may be going on in the cluster at

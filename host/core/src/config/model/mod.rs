@@ -2,6 +2,7 @@
 
 mod cluster;
 mod rules;
+mod tls;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -10,6 +11,7 @@ use ipnet::IpNet;
 
 pub use cluster::*;
 pub use rules::*;
+pub use tls::*;
 
 /// A whole configuration file. Names are unique within their list and every reference between them resolves.
 #[derive(Debug, Clone, Default)]
@@ -79,6 +81,8 @@ pub struct Listener {
     pub listen: SocketAddr,
     /// Peers whose `X-Forwarded-*` is kept.
     pub trusted_proxies: Vec<IpNet>,
+    /// What is spoken below HTTP; none: nothing.
+    pub tls: Option<ServerTls>,
     /// Bounds on what a client may take.
     pub limits: ListenerLimits,
 }

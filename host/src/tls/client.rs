@@ -1,0 +1,144 @@
+//! A cluster's TLS: whom to trust, and what to show endpoints that ask.
+
+use std::sync::Arc;
+
+use rustls::{
+    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, InvalidDnsNameError, ServerName, UnixTime},
+    sign::{CertifiedKey, SingleCertAndKey},
+};
+use witgate_core::config::ClientTls;
+
+use super::{
+    PROVIDER,
+    material::{Fingerprint, Problem, Source},
+};
+
+/// A cluster's TLS, ready for handshakes.
+#[derive(Debug)]
+pub struct Client {
+    settings: ClientTls,
+    /// For HTTP/1.1 and for HTTP/2.
+    http1: Arc<ClientConfig>,
+    http2: Arc<ClientConfig>,
+    fingerprint: Fingerprint,
+}
+
+impl Client {
+    /// Reads what `settings` name. The same as before, where nothing of it changed.
+    pub(super) fn load(source: &mut Source, settings: &ClientTls, before: Option<&Arc<Self>>) -> Option<Arc<Self>> {
+        let authorities = match (&settings.ca, settings.verify) {
+            (Some(path), _) => source.authorities("ca", path).map(Some),
+            (None, false) => Some(None),
+            // They are part of the system, and are taken as they are when the configuration is read.
+            (None, true) => match before {
+                Some(_) => Some(None),
+                None => source.system_authorities().map(Some),
+            },
+        };
+        let identity = settings.identity.as_ref().map(|identity| source.pair("", &identity.cert, &identity.key));
+        let (authorities, identity) = (authorities?, identity.map_or(Some(None), |pair| pair.map(Some))?);
+        let fingerprint = source.fingerprint();
+        if let Some(before) = before.filter(|b| b.fingerprint == fingerprint) {
+            return Some(Arc::clone(before));
+        }
+        let authorities = match (authorities, settings.verify) {
+            (None, true) => Some(source.system_authorities()?),
+            (authorities, _) => authorities,
+        };
+        match config(authorities, identity) {
+            Ok(config) => {
+                let with = |protocol: &[u8]| {
+                    let mut config = config.clone();
+                    config.alpn_protocols = vec![protocol.to_vec()];
+                    Arc::new(config)
+                };
+                let (http1, http2) = (with(b"http/1.1"), with(b"h2"));
+                Some(Arc::new(Self { settings: settings.clone(), http1, http2, fingerprint }))
+            }
+            Err(error) => {
+                let path = settings.ca.as_ref().or(settings.identity.as_ref().map(|identity| &identity.cert));
+                source.fail("ca", path?, Problem::Rejected(error))
+            }
+        }
+    }
+
+    /// What was asked for.
+    pub(super) fn settings(&self) -> &ClientTls {
+        &self.settings
+    }
+
+    /// For handshakes of connections that carry HTTP/1.1.
+    pub fn http1(&self) -> &Arc<ClientConfig> {
+        &self.http1
+    }
+
+    /// For handshakes of connections that carry HTTP/2.
+    pub fn http2(&self) -> &Arc<ClientConfig> {
+        &self.http2
+    }
+
+    /// The name that is asked for at an endpoint of this authority (`HOST:PORT`), and that its certificate must be for.
+    ///
+    /// # Errors
+    /// It is none that a certificate can be for.
+    pub fn name_of(&self, authority: &str) -> Result<ServerName<'static>, InvalidDnsNameError> {
+        let host = || authority.rsplit_once(':').map_or(authority, |(host, _)| host).trim_matches(['[', ']']);
+        let name = self.settings.sni.as_deref().unwrap_or_else(host);
+        ServerName::try_from(name.trim_end_matches('.')).map(|name| name.to_owned())
+    }
+}
+
+/// Nobody is verified where nobody is trusted in particular.
+fn config(authorities: Option<RootCertStore>, identity: Option<CertifiedKey>) -> Result<ClientConfig, rustls::Error> {
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&PROVIDER)).with_safe_default_protocol_versions()?;
+    let builder = match authorities {
+        Some(authorities) => builder.with_root_certificates(authorities),
+        None => builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified)),
+    };
+    Ok(match identity {
+        Some(identity) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity))),
+        None => builder.with_no_client_auth(),
+    })
+}
+
+/// Takes any certificate, as the configuration asks with `verify = false`. That its holder has the key is still proven.
+#[derive(Debug)]
+struct Unverified;
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &PROVIDER.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &PROVIDER.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        PROVIDER.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,79 @@
+//! What a certificate says of its holder.
+
+use std::fmt::Write as _;
+
+use http::HeaderValue;
+use rustls::pki_types::CertificateDer;
+use sha2::{Digest, Sha256};
+use x509_parser::{
+    extensions::GeneralName,
+    prelude::{FromDer, X509Certificate},
+};
+
+/// What is of use of a certificate.
+pub(super) struct Facts {
+    /// Of its subject's alternative names.
+    pub(super) dns_names: Vec<String>,
+    uris: Vec<String>,
+    subject: String,
+    /// Seconds since 1970.
+    pub(super) not_after: i64,
+}
+
+impl Facts {
+    /// None where it cannot be parsed.
+    pub(super) fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
+        let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+        let mut facts = Self {
+            dns_names: Vec::new(),
+            uris: Vec::new(),
+            subject: parsed.subject().to_string(),
+            not_after: parsed.validity().not_after.timestamp(),
+        };
+        if let Ok(Some(names)) = parsed.subject_alternative_name() {
+            for name in &names.value.general_names {
+                match name {
+                    GeneralName::DNSName(name) => facts.dns_names.push((*name).to_owned()),
+                    GeneralName::URI(uri) => facts.uris.push((*uri).to_owned()),
+                    _ => {}
+                }
+            }
+        }
+        Some(facts)
+    }
+}
+
+/// Who a client is by its certificate, as Envoy's `x-forwarded-client-cert` has it: the SHA-256 of the certificate, its
+/// subject, and its alternative names that are URIs (SPIFFE's are) or DNS names.
+pub fn client_certificate(certificate: &CertificateDer<'_>) -> HeaderValue {
+    let mut text = String::from("Hash=");
+    for byte in Sha256::digest(certificate) {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    if let Some(facts) = Facts::of(certificate) {
+        let _ = write!(text, ";Subject={}", quoted(&facts.subject));
+        for (key, names) in [("URI", &facts.uris), ("DNS", &facts.dns_names)] {
+            for name in names {
+                let _ = write!(text, ";{key}={}", quoted(name));
+            }
+        }
+    }
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("Hash="))
+}
+
+/// In quotes, so that nothing that a certificate says can look like the next element: who has it signed chooses its words.
+/// What cannot stand in a header is a question mark.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for char in text.chars() {
+        match char {
+            '"' | '\\' => quoted.extend(['\\', char]),
+            ' '..='~' => quoted.push(char),
+            _ => quoted.push('?'),
+        }
+    }
+    quoted.push('"');
+    quoted
+}

@@ -1,0 +1,131 @@
+//! What is spoken below HTTP: certificates, keys and whom to trust, read from the files that the configuration names and made
+//! ready for handshakes. Never does one, and never says who is to be let in beyond what a certificate proves.
+
+mod client;
+mod identity;
+mod material;
+mod server;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    path::PathBuf,
+    sync::{Arc, LazyLock},
+};
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use witgate_core::config::Config;
+
+pub use client::Client;
+pub use identity::client_certificate;
+pub use material::Problem;
+use material::Source;
+pub use server::Server;
+
+/// The one implementation of cryptography.
+static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
+
+/// What listeners and clusters speak below HTTP, by their names. What did not change is the same as before, so that sessions
+/// can be resumed and connections stay.
+#[derive(Debug, Clone, Default)]
+pub struct Tls {
+    /// Of listeners.
+    pub servers: HashMap<String, Arc<Server>>,
+    /// Of clusters.
+    pub clients: HashMap<String, Arc<Client>>,
+}
+
+/// Something that the configuration says of TLS cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{whose}: `{key}`: {}: {problem}", path.display())]
+pub struct TlsError {
+    /// The listener or cluster.
+    pub whose: String,
+    /// The key that names the file.
+    pub key: String,
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub problem: Problem,
+}
+
+/// What cannot be used, each on a line of its own.
+#[derive(Debug)]
+pub struct TlsRefused(Vec<TlsError>);
+
+impl std::error::Error for TlsRefused {}
+
+impl fmt::Display for TlsRefused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().enumerate().try_for_each(|(n, error)| write!(f, "{}{error}", if n > 0 { "\n" } else { "" }))
+    }
+}
+
+impl Tls {
+    /// Reads what `config` names. Where that cannot be used, but could before by the same settings, what was there stays,
+    /// and the reason comes beside it: who renews certificates must not take a listener down.
+    ///
+    /// # Errors
+    /// All that cannot be used and could not before.
+    pub fn load(config: &Config, before: &Self) -> Result<(Self, Vec<TlsError>), TlsRefused> {
+        let (mut tls, mut kept, mut refused) = (Self::default(), Vec::new(), Vec::new());
+        for listener in &config.listeners {
+            let Some(settings) = &listener.tls else { continue };
+            let mut source = Source::new(format!("listener \"{}\"", listener.name));
+            let before = before.servers.get(&listener.name);
+            let loaded = Server::load(&mut source, settings, before);
+            let before = before.filter(|b| b.settings() == settings);
+            let server = settle(loaded, before, source.into_errors(), &mut kept, &mut refused);
+            tls.servers.extend(server.map(|server| (listener.name.clone(), server)));
+        }
+        for cluster in &config.clusters {
+            let Some(settings) = &cluster.tls else { continue };
+            let mut source = Source::new(format!("cluster \"{}\"", cluster.name));
+            let before = before.clients.get(&cluster.name).filter(|b| b.settings() == &**settings);
+            let loaded = Client::load(&mut source, settings, before);
+            let client = settle(loaded, before, source.into_errors(), &mut kept, &mut refused);
+            tls.clients.extend(client.map(|client| (cluster.name.clone(), client)));
+        }
+        if refused.is_empty() { Ok((tls, kept)) } else { Err(TlsRefused(refused)) }
+    }
+
+    /// Whether all of it is what that is.
+    pub fn is_same(&self, other: &Self) -> bool {
+        same(&self.servers, &other.servers) && same(&self.clients, &other.clients)
+    }
+}
+
+fn same<T>(one: &HashMap<String, Arc<T>>, other: &HashMap<String, Arc<T>>) -> bool {
+    one.len() == other.len() && one.iter().all(|(name, one)| other.get(name).is_some_and(|other| Arc::ptr_eq(one, other)))
+}
+
+/// What is used: what was loaded where nothing is wrong with it, else what was there before.
+fn settle<T>(
+    loaded: Option<Arc<T>>,
+    before: Option<&Arc<T>>,
+    errors: Vec<TlsError>,
+    kept: &mut Vec<TlsError>,
+    refused: &mut Vec<TlsError>,
+) -> Option<Arc<T>> {
+    if errors.is_empty() {
+        return loaded;
+    }
+    if before.is_some() { kept } else { refused }.extend(errors);
+    before.cloned()
+}
+
+/// Every file that the configuration names for TLS.
+pub fn files(config: &Config) -> Vec<PathBuf> {
+    let servers = config.listeners.iter().filter_map(|listener| listener.tls.as_ref()).flat_map(|tls| {
+        let pairs = tls.certificates.iter().flat_map(|c| [Some(&c.cert), Some(&c.key), c.ocsp.as_ref()]);
+        pairs.flatten().chain(&tls.client_ca)
+    });
+    let clients = config.clusters.iter().filter_map(|cluster| cluster.tls.as_deref()).flat_map(|tls| {
+        let identity = tls.identity.iter().flat_map(|identity| [&identity.cert, &identity.key]);
+        identity.chain(&tls.ca)
+    });
+    let mut files: Vec<PathBuf> = servers.chain(clients).cloned().collect();
+    files.sort();
+    files.dedup();
+    files
+}
