@@ -20,7 +20,8 @@ pub async fn connected(
     time: Option<Duration>,
     account: &mut Option<InFlight>,
 ) -> Result<(Box<Connection>, bool), ConnectError> {
-    if let Some(connection) = worker.upstreams.take(endpoint) {
+    let tls = cluster.tls.as_ref();
+    if let Some(connection) = worker.upstreams.take(endpoint, tls) {
         worker.cells().reused.up();
         return Ok((connection, true));
     }
@@ -34,14 +35,15 @@ pub async fn connected(
             let granted = worker.upstreams.grant(circuit, endpoint, timeout, ask).await?;
             *account = aside;
             match granted {
-                Granted::Connection(connection) => {
+                Granted::Connection(connection) if connection.suits(tls) => {
                     worker.cells().reused.up();
                     return Ok((connection, true));
                 }
+                Granted::Connection(connection) => place = connection.into_place(),
                 Granted::Place(granted) => place = Some(granted),
             }
         }
-        let connection = upstream::connect(endpoint, timeout, &cluster.config.pool, place).await?;
+        let connection = upstream::connect(endpoint, timeout, &cluster.config.pool, tls, place).await?;
         worker.cells().connected.up();
         Ok((connection, false))
     })

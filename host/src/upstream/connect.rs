@@ -1,11 +1,21 @@
 //! Makes one connection to one endpoint. Never retries: who calls decides that.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use tokio::net::TcpStream;
+use rustls::ClientConfig;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use witgate_core::endpoint::Endpoint;
 
 use super::{Connection, Full, Stream, circuit::Place};
+use crate::tls;
 
 /// Why no connection was made. Nothing was sent: trying elsewhere is safe.
 #[derive(Debug, thiserror::Error)]
@@ -27,22 +37,43 @@ impl From<Full> for ConnectError {
     }
 }
 
-/// Connects within `timeout`. The connection holds its place, where it needs one, until it is closed.
+/// Connects within `timeout`, the handshake of TLS included where that is spoken. The connection holds its place, where it
+/// needs one, until it is closed.
 pub async fn connect(
     endpoint: &Arc<Endpoint>,
     timeout: Duration,
     pool: &witgate_core::config::Pool,
+    tls: Option<&Arc<tls::Client>>,
     place: Option<Place>,
 ) -> Result<Box<Connection>, ConnectError> {
-    let stream = tokio::time::timeout(timeout, TcpStream::connect(endpoint.address()))
-        .await
-        .map_err(|_| ConnectError::Timeout(timeout))??;
-    // Small requests must not wait for the acknowledgement of the one before.
-    stream.set_nodelay(true)?;
-    let now = std::time::Instant::now();
-    let mut connection = Box::new(Connection::new(Stream::Tcp(stream), Arc::clone(endpoint), pool.clone(), now));
+    let stream = async {
+        let stream = TcpStream::connect(endpoint.address()).await?;
+        // Small requests must not wait for the acknowledgement of the one before.
+        stream.set_nodelay(true)?;
+        Ok::<_, io::Error>(match tls {
+            None => Stream::Tcp(stream),
+            // On the heap, as a handshake is large.
+            Some(tls) => Stream::Tls(Box::new(Box::pin(secured(stream, tls.http1(), tls, endpoint.authority())).await?)),
+        })
+    };
+    let stream = tokio::time::timeout(timeout, stream).await.map_err(|_| ConnectError::Timeout(timeout))??;
+    let mut connection = Box::new(Connection::new(stream, Arc::clone(endpoint), pool.clone(), Instant::now()));
+    connection.secured_by(tls.cloned());
     if let Some(place) = place {
         connection.take_place(place);
     }
     Ok(connection)
+}
+
+/// TLS over a connection to an endpoint of this authority, which must prove that it is who it should be.
+pub(super) async fn secured<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    config: &Arc<ClientConfig>,
+    tls: &tls::Client,
+    authority: &str,
+) -> io::Result<TlsStream<S>> {
+    let name = tls.name_of(authority).map_err(|error| {
+        io::Error::new(io::ErrorKind::InvalidInput, format!("{authority:?} is no name for a certificate: {error}"))
+    })?;
+    TlsConnector::from(Arc::clone(config)).connect(name, stream).await
 }

@@ -29,6 +29,8 @@ pub use stream::Stream;
 pub use waiting::Granted;
 use waiting::Waiting;
 
+use crate::tls;
+
 /// A worker's idle connections, by the endpoint's identity in memory. An entry keeps its endpoint alive, so that the
 /// identity cannot be taken by another one. Keys are the proxy's own: a fast hash will do.
 #[derive(Default)]
@@ -56,11 +58,11 @@ fn identity(endpoint: &Arc<Endpoint>) -> usize {
 
 impl Upstreams {
     /// The connection that was used last (the rest may then grow old and be closed), if an open one is idle.
-    pub fn take(&self, endpoint: &Arc<Endpoint>) -> Option<Box<Connection>> {
+    pub fn take(&self, endpoint: &Arc<Endpoint>, tls: Option<&Arc<tls::Client>>) -> Option<Box<Connection>> {
         let mut pools = self.pools.borrow_mut();
         let pool = pools.get_mut(&identity(endpoint))?;
         while let Some(mut connection) = pool.idle.pop() {
-            if connection.is_open() {
+            if connection.suits(tls) && connection.is_open() {
                 if let Some(place) = connection.place_mut() {
                     place.wake();
                 }

@@ -5,18 +5,21 @@ mod grpc;
 use std::{io, ops::RangeInclusive, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, StatusCode, header};
+use http::{Request, StatusCode, header, uri::Scheme};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
 };
 use witgate_core::{
     config::{Health, HttpProbe, Probe},
     endpoint::Checked,
 };
+
+use super::connect::secured;
+use crate::tls;
 
 /// Bytes that are looked through for what is expected.
 const LOOK_THROUGH: usize = 64 << 10;
@@ -81,19 +84,34 @@ fn show(expected: &[RangeInclusive<u16>]) -> String {
 ///
 /// # Errors
 /// What is wrong with it, or that it takes no new requests.
-pub async fn probe(address: &str, authority: &str, health: &Health) -> Result<(), Complaint> {
+pub async fn probe(
+    address: &str,
+    authority: &str,
+    tls: Option<&tls::Client>,
+    health: &Health,
+) -> Result<(), Complaint> {
     let checked = async {
         let stream = TcpStream::connect(address).await?;
-        match &health.probe {
-            Probe::Http(probe) => http(stream, authority, probe).await,
-            Probe::Tcp { send, expect } => tcp(stream, send.as_deref(), expect.as_deref()).await,
-            Probe::Grpc(probe) => grpc::check(stream, authority, probe, health.timeout).await,
-        }
+        let Some(tls) = tls else { return ask(stream, (Scheme::HTTP, authority), health).await };
+        let config = if matches!(health.probe, Probe::Grpc(_)) { tls.http2() } else { tls.http1() };
+        ask(secured(stream, config, tls, authority).await?, (Scheme::HTTPS, authority), health).await
     };
     tokio::time::timeout(health.timeout, checked).await.map_err(|_| Complaint::Timeout(health.timeout))?
 }
 
-async fn http(stream: TcpStream, authority: &str, probe: &HttpProbe) -> Result<(), Complaint> {
+async fn ask(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    (scheme, authority): (Scheme, &str),
+    health: &Health,
+) -> Result<(), Complaint> {
+    match &health.probe {
+        Probe::Http(probe) => http(stream, authority, probe).await,
+        Probe::Tcp { send, expect } => tcp(stream, send.as_deref(), expect.as_deref()).await,
+        Probe::Grpc(probe) => grpc::check(stream, (scheme, authority), probe, health.timeout).await,
+    }
+}
+
+async fn http(stream: impl AsyncRead + AsyncWrite + Unpin, authority: &str, probe: &HttpProbe) -> Result<(), Complaint> {
     let request = Request::builder()
         .method(&probe.method)
         .uri(&probe.path)
@@ -138,9 +156,14 @@ async fn http(stream: TcpStream, authority: &str, probe: &HttpProbe) -> Result<(
     }
 }
 
-async fn tcp(mut stream: TcpStream, send: Option<&str>, expect: Option<&str>) -> Result<(), Complaint> {
+async fn tcp(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    send: Option<&str>,
+    expect: Option<&str>,
+) -> Result<(), Complaint> {
     if let Some(send) = send {
         stream.write_all(send.as_bytes()).await?;
+        stream.flush().await?;
     }
     let Some(expected) = expect else { return Ok(()) };
     let mut seen = Vec::with_capacity(1 << 10);

@@ -4,7 +4,7 @@
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 #[cfg(feature = "internals")]
@@ -13,11 +13,14 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
+use tokio_rustls::client::TlsStream;
 
 /// A stream to an endpoint.
 pub enum Stream {
     /// A socket as it is.
     Tcp(TcpStream),
+    /// TLS over one. On the heap: a pool of sockets needs no room for it.
+    Tls(Box<TlsStream<TcpStream>>),
     /// Memory, with a benchmark at its other end.
     #[cfg(feature = "internals")]
     Memory(DuplexStream),
@@ -28,6 +31,7 @@ macro_rules! behind {
     ($of:expr, $stream:ident => $work:expr) => {
         match $of {
             Self::Tcp($stream) => $work,
+            Self::Tls($stream) => $work,
             #[cfg(feature = "internals")]
             Self::Memory($stream) => $work,
         }
@@ -42,13 +46,17 @@ impl Stream {
             Self::Tcp(stream) => {
                 matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
             }
+            // What TLS says for itself may have come, such as a ticket for another session.
+            Self::Tls(stream) => is_pending(stream),
             #[cfg(feature = "internals")]
-            Self::Memory(stream) => {
-                let mut context = Context::from_waker(std::task::Waker::noop());
-                Pin::new(stream).poll_read(&mut context, &mut ReadBuf::new(&mut [0])).is_pending()
-            }
+            Self::Memory(stream) => is_pending(stream),
         }
     }
+}
+
+fn is_pending(stream: &mut (impl AsyncRead + Unpin)) -> bool {
+    let mut context = Context::from_waker(Waker::noop());
+    Pin::new(stream).poll_read(&mut context, &mut ReadBuf::new(&mut [0])).is_pending()
 }
 
 impl AsyncRead for Stream {

@@ -82,7 +82,11 @@ async fn check(live: Arc<Live>, cluster: String, endpoint: Arc<Endpoint>, rules:
     let mut pause = first_pause(&rules, random());
     loop {
         tokio::time::sleep(pause).await;
-        let result = probe::probe(endpoint.address(), endpoint.authority(), &rules).await;
+        let tls = {
+            let generation = live.load();
+            generation.cluster_index(&cluster).and_then(|index| generation.clusters.get(index)?.tls.clone())
+        };
+        let result = probe::probe(endpoint.address(), endpoint.authority(), tls.as_deref(), &rules).await;
         let checked = result.as_ref().map_or_else(Complaint::checked, |()| Checked::Well);
         let complaint = result.err().map(|error| error.to_string());
         let (before, health) = (checks.health(), checks.observe(checked, &rules));

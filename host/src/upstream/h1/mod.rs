@@ -26,6 +26,7 @@ use tokio::io::AsyncReadExt;
 use witgate_core::{config, endpoint::Endpoint, request::Head};
 
 use super::{BodyError, RequestBody, Stream, circuit::Place};
+use crate::tls;
 use decode::{Decoded, Decoder};
 use send::{SendError, Sending};
 
@@ -81,6 +82,8 @@ pub struct Connection {
     endpoint: Arc<Endpoint>,
     limits: config::Pool,
     idle_since: Instant,
+    /// By what it is secured; none: it is not.
+    tls: Option<Arc<tls::Client>>,
     /// Among those that the cluster may have, where they are limited. On the heap, as few are.
     place: Option<Box<Place>>,
 }
@@ -102,7 +105,23 @@ impl Default for Room {
 impl Connection {
     /// A connection that was just made.
     pub fn new(stream: Stream, endpoint: Arc<Endpoint>, limits: config::Pool, now: Instant) -> Self {
-        Self { stream, room: Room::default(), endpoint, limits, idle_since: now, place: None }
+        Self { stream, room: Room::default(), endpoint, limits, idle_since: now, tls: None, place: None }
+    }
+
+    /// Notes by what it is secured.
+    pub(in super::super) fn secured_by(&mut self, tls: Option<Arc<tls::Client>>) {
+        self.tls = tls;
+    }
+
+    /// Whether it is secured as this asks: a connection that was made by other settings, or by other certificates, is of no
+    /// use any more.
+    pub fn suits(&self, tls: Option<&Arc<tls::Client>>) -> bool {
+        self.tls.as_ref().map(Arc::as_ptr) == tls.map(Arc::as_ptr)
+    }
+
+    /// Its place, where it needs one. The connection is closed.
+    pub(in super::super) fn into_place(self: Box<Self>) -> Option<Place> {
+        self.place.map(|place| *place)
     }
 
     /// Has it hold a place while it is open.

@@ -50,6 +50,8 @@ pub(super) struct Sending {
     /// None once it was read to its end.
     body: Option<RequestBody>,
     framing: Framing,
+    /// Nothing that was written is held back on its way.
+    flushed: bool,
 }
 
 impl Sending {
@@ -59,12 +61,12 @@ impl Sending {
         lines.clear();
         encode(head, framing, &mut lines);
         let body = (framing != Framing::Empty).then_some(body);
-        Self { lines, written: 0, piece: Bytes::new(), tail: 0, body, framing }
+        Self { lines, written: 0, piece: Bytes::new(), tail: 0, body, framing, flushed: true }
     }
 
     /// Whether all of it was written.
     pub(super) fn is_done(&self) -> bool {
-        self.body.is_none() && self.is_written()
+        self.body.is_none() && self.is_written() && self.flushed
     }
 
     /// The room for the next request's head.
@@ -83,10 +85,11 @@ impl Sending {
                     return Poll::Ready(Err(SendError::Io(io::ErrorKind::WriteZero.into())));
                 }
                 self.wrote(n);
-            } else if waits {
-                return Poll::Pending;
-            } else if self.body.is_none() {
-                return Poll::Ready(Ok(()));
+                self.flushed = false;
+            } else if waits || self.body.is_none() {
+                // A socket holds nothing back; TLS may.
+                self.flushed = self.flushed || Pin::new(&mut *stream).poll_flush(cx).map_err(SendError::Io)?.is_ready();
+                return if waits || !self.flushed { Poll::Pending } else { Poll::Ready(Ok(())) };
             }
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, Request, StatusCode, Uri, header, uri};
 use prost::Message;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use witgate_core::config::GrpcProbe;
 
 use super::{AGENT, Complaint};
@@ -70,15 +70,15 @@ const CODES: [&str; 17] = [
 
 /// Asks once. `within` is told to the server, and is for the caller to keep.
 pub(super) async fn check(
-    stream: TcpStream,
-    authority: &str,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    (scheme, authority): (uri::Scheme, &str),
     probe: &GrpcProbe,
     within: Duration,
 ) -> Result<(), Complaint> {
     let mut client = h2::client::Builder::new();
     client.enable_push(false).max_header_list_size(LONGEST_HEAD);
     let (sender, connection) = client.handshake(stream).await?;
-    let request = request(probe.authority.as_deref().unwrap_or(authority), within)?;
+    let request = request(scheme, probe.authority.as_deref().unwrap_or(authority), within)?;
     let question = enveloped(&Question { service: probe.service.clone() });
     // Dropped with the connection when there is an answer.
     let mut connection = std::pin::pin!(connection);
@@ -91,8 +91,8 @@ pub(super) async fn check(
     }
 }
 
-fn request(authority: &str, within: Duration) -> Result<Request<()>, http::Error> {
-    let uri = Uri::builder().scheme(uri::Scheme::HTTP).authority(authority).path_and_query(METHOD).build()?;
+fn request(scheme: uri::Scheme, authority: &str, within: Duration) -> Result<Request<()>, http::Error> {
+    let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(METHOD).build()?;
     Request::post(uri)
         .header(header::CONTENT_TYPE, "application/grpc")
         .header(header::TE, "trailers")
