@@ -120,7 +120,8 @@ impl Proxy {
         let (open, started) = tokio::sync::watch::channel(None);
         let controller = Some(start_control(admin, token.clone(), drain.clone(), started)?);
         let (orders, obeying) = (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
-        let control = Control::start(Arc::new(config), source, engine, store, cookie_secret, sockets, tls, orders, drain);
+        let control =
+            Control::start(Arc::new(config), source, engine, store, cookie_secret, sockets, tls, orders, drain);
         for (listener, address) in control.live.load().listeners() {
             tracing::info!(listener = listener.name, %address, "listening");
         }

@@ -37,8 +37,8 @@ impl Response {
 type Head = (u16, Vec<(String, String)>, usize);
 
 /// One connection.
-pub struct Client {
-    stream: TcpStream,
+pub struct Client<S = TcpStream> {
+    stream: S,
     buffer: Vec<u8>,
 }
 
@@ -62,14 +62,6 @@ impl Client {
         Ok(Self { stream, buffer: Vec::new() })
     }
 
-    /// Sends bytes as they are.
-    ///
-    /// # Errors
-    /// The other side is gone.
-    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
-        self.stream.write_all(bytes.as_ref())
-    }
-
     /// The same connection once more, to send from another thread.
     ///
     /// # Panics
@@ -82,6 +74,26 @@ impl Client {
     /// Says that nothing more will be sent.
     pub fn finish(&self) {
         let _ = self.stream.shutdown(std::net::Shutdown::Write);
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    /// A connection over what is there already.
+    pub fn over(stream: S) -> Self {
+        Self { stream, buffer: Vec::new() }
+    }
+
+    /// What it is over.
+    pub fn stream(&self) -> &S {
+        &self.stream
+    }
+
+    /// Sends bytes as they are.
+    ///
+    /// # Errors
+    /// The other side is gone.
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.stream.write_all(bytes.as_ref())
     }
 
     /// Sends a request and reads the response.

@@ -6,6 +6,7 @@ pub mod grpc;
 pub mod h2;
 pub mod origin;
 pub mod proxy;
+pub mod tls;
 
 use std::{
     path::PathBuf,

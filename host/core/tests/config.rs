@@ -375,6 +375,22 @@ error: `protocol` is not supported by this version of Witgate
     }
 
     #[test]
+    fn tls() {
+        check_after_listener(
+            "tls={certificates=[],client_auth='optional',min_version='1.1'}\n[[cluster]]\nname='c'\nendpoints=[]\n\
+             tls={cert='a.pem',sni='a b',ca='ca.pem',verify=false}\n",
+            &[
+                "1:19 listener[0].tls.certificates: there is none, so that nobody could be answered |…",
+                "1:34 listener[0].tls.client_auth: nobody's certificate could be verified: there is no `client_ca` |…",
+                "1:57 listener[0].tls.min_version: bad `min_version`: \"1.1\" is none of the accepted words |…",
+                "5:11 cluster[0].tls.cert: `cert` is of no use without `key` | `key` beside it | -",
+                "5:23 cluster[0].tls.sni: bad `sni`: \"a b\" is not a host name: \"a b\" is not a label |…",
+                "5:48 cluster[0].tls.verify: `ca` says whom to trust, and this that nothing is verified |…",
+            ],
+        );
+    }
+
+    #[test]
     fn listeners() {
         check(
             "[[listener]]\nlisten='0.0.0.0:1'\n[[listener]]\nname='b'\n[[listener]]\nname='b'\nlisten='0.0.0.0:1'\n\
@@ -385,7 +401,7 @@ error: `protocol` is not supported by this version of Witgate
                 "6:6 listener[2].name: another listener has the name \"b\" | - | the first is on line 4",
                 "7:8 listener[2].listen: another listener listens on 0.0.0.0:1 | - | the first is on line 2",
                 "8:10 listener[2].protocol: `protocol = \"tcp\"` is not supported by this version of Witgate | - |…",
-                "9:1 listener[2].tls: `tls` is not supported by this version of Witgate | - |…",
+                "9:5 listener[2].tls: `certificates` is missing |…",
                 "12:8 listener[3].listen: the admin API listens on 127.0.0.1:9901 | - | that is its default: set `admin.listen` to move it",
                 "13:10 listener[3].protocol: bad `protocol`: \"htpt\" is none of the accepted words | \"http\" or \"tcp\" | did you mean \"http\"?",
                 "14:18 listener[3].trusted_proxies[0]: bad element of `trusted_proxies`: \"10.0.0.0/33\" is not an IP network |…",

@@ -1,8 +1,10 @@
 //! `GET /v1/listeners`: what is listened on, with the ports that were given for port 0.
 
+use std::net::SocketAddr;
+
 use http::StatusCode;
 use serde_json::{Value, json};
-use witgate_core::config::Listener;
+use witgate_core::config::{ClientAuth, Listener, ServerTls, TlsVersion};
 
 use super::{
     reply::{self, Reply},
@@ -10,19 +12,39 @@ use super::{
 };
 use crate::control::Control;
 
-/// `{"listeners": [{"name", "address", "protocol", "trusted_proxies", "limits"}]}`
+/// `{"listeners": [{"name", "address", "protocol", "tls", "trusted_proxies", "limits"}]}`
 pub(super) fn list(control: &Control) -> Reply {
     let generation = control.live.load();
-    let listeners: Vec<Value> = generation.listeners().map(|(listener, address)| one(listener, address)).collect();
+    let not_after = |listener: &Listener| generation.tls.servers.get(&listener.name).map(|server| server.not_after);
+    let listeners = generation.listeners().map(|(listener, address)| one(listener, address, not_after(listener)));
+    let listeners: Vec<Value> = listeners.collect();
     reply::json(StatusCode::OK, &json!({ "listeners": listeners }))
 }
 
-fn one(listener: &Listener, address: std::net::SocketAddr) -> Value {
+fn tls_of(tls: &ServerTls, not_after: Option<i64>) -> Value {
+    json!({
+        "certificates": tls.certificates.iter().map(|one| one.cert.display().to_string()).collect::<Vec<_>>(),
+        "client_ca": tls.client_ca.as_ref().map(|path| path.display().to_string()),
+        "client_auth": match tls.client_auth {
+            ClientAuth::Require => "require",
+            ClientAuth::Optional => "optional",
+        },
+        "min_version": match tls.min_version {
+            TlsVersion::Tls12 => "1.2",
+            TlsVersion::Tls13 => "1.3",
+        },
+        "max_handshakes": tls.max_handshakes,
+        "not_after": not_after,
+    })
+}
+
+fn one(listener: &Listener, address: SocketAddr, not_after: Option<i64>) -> Value {
     let limits = &listener.limits;
     json!({
         "name": listener.name,
         "address": address.to_string(),
         "protocol": "http",
+        "tls": listener.tls.as_ref().map(|tls| tls_of(tls, not_after)),
         "trusted_proxies": listener.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "limits": {
             "connections": limits.connections,

@@ -130,6 +130,12 @@ impl Scrape {
         page.one(names::DOWNSTREAM_CONNECTIONS, Some(accepted), counter)?;
         page.one(names::DOWNSTREAM_CONNECTIONS_ACTIVE, Some(accepted.saturating_sub(closed)), gauge)?;
         page.one(names::DOWNSTREAM_ACCEPT_FAILURES, sum(|cells| cells.accept_failed.read()), counter)?;
+        page.one(names::TLS_HANDSHAKES, sum(|cells| cells.handshakes.read()), counter)?;
+        page.one(names::TLS_HANDSHAKES_FAILED, sum(|cells| cells.handshakes_failed.read()), counter)?;
+        page.one(names::TLS_HANDSHAKES_REFUSED, sum(|cells| cells.handshakes_refused.read()), counter)?;
+        let servers = self.generation.tls.servers.iter();
+        let expiries = servers.map(|(listener, server)| ([("listener", listener)], server.not_after as f64));
+        page.family(names::TLS_CERTIFICATE_EXPIRY, expiries, gauge)?;
         page.one(names::UPSTREAM_CONNECTIONS, sum(|cells| cells.connected.read()), counter)?;
         page.one(names::UPSTREAM_CONNECT_FAILURES, sum(|cells| cells.connect_failed.read()), counter)?;
         page.one(names::UPSTREAM_REUSED, sum(|cells| cells.reused.read()), counter)?;

@@ -9,7 +9,7 @@ use super::{
     Failed, Outcome, load,
     show::{Paint, plural, say, warn_line, warning},
 };
-use crate::control;
+use crate::{control, tls::Tls};
 
 /// Say everything that is wrong with a configuration file.
 #[derive(Debug, clap::Args)]
@@ -25,6 +25,7 @@ pub(super) fn command(arguments: &Arguments) -> Outcome {
     for warning in &parsed.warnings {
         warn_line(format_args!("{}", load::painted(&warning.to_string(), paint)));
     }
+    Tls::load(&parsed.config, &Tls::default()).map_err(Failed::new)?;
     // `run` reports such a plugin and goes on without it, so that this refuses nothing either.
     for problem in unusable(&parsed.config)? {
         warning(problem);

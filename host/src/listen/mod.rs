@@ -206,12 +206,14 @@ fn admit(
         match server {
             None => http::serve(&worker, &conn, stream).await,
             // On the heap: a connection without TLS needs no room for it.
-            Some(server) => Box::pin(async {
-                if let Some(stream) = tls::accept(&worker, &conn, &server, stream).await {
-                    http::serve(&worker, &conn, stream).await;
-                }
-            })
-            .await,
+            Some(server) => {
+                Box::pin(async {
+                    if let Some(stream) = tls::accept(&worker, &conn, &server, stream).await {
+                        http::serve(&worker, &conn, stream).await;
+                    }
+                })
+                .await
+            }
         }
         worker.cells().closed.up();
         drop((registered, permit));

@@ -24,10 +24,7 @@ use std::{
 
 use http::{Request, Response, request};
 use hyper::body::Incoming;
-use witgate_core::{
-    config,
-    request::Head,
-};
+use witgate_core::{config, request::Head};
 
 pub use attempt::choose;
 pub use body::Body;

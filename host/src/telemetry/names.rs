@@ -53,6 +53,14 @@ metrics! {
     DOWNSTREAM_CONNECTIONS_ACTIVE: Gauge "witgate_downstream_connections_active", "Connections of clients that are open";
     DOWNSTREAM_ACCEPT_FAILURES: Counter "witgate_downstream_accept_failures_total", "Accepts that failed";
 
+    TLS_HANDSHAKES: Counter "witgate_tls_handshakes_total", "TLS handshakes of clients that were done";
+    TLS_HANDSHAKES_FAILED: Counter "witgate_tls_handshakes_failed_total",
+        "TLS handshakes of clients that failed, or were not done in time";
+    TLS_HANDSHAKES_REFUSED: Counter "witgate_tls_handshakes_refused_total",
+        "TLS handshakes of clients that were not begun: there were as many as tls.max_handshakes allows";
+    TLS_CERTIFICATE_EXPIRY: Gauge "witgate_tls_certificate_expiry_timestamp_seconds",
+        "When the first of the listener's certificates to end is no longer valid, in seconds since 1970. {listener}";
+
     UPSTREAM_CONNECTIONS: Counter "witgate_upstream_connections_total", "Connections made to endpoints";
     UPSTREAM_CONNECT_FAILURES: Counter "witgate_upstream_connect_failures_total",
         "Connections to endpoints that could not be made";

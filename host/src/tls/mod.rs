@@ -96,7 +96,8 @@ impl Tls {
 }
 
 fn same<T>(one: &HashMap<String, Arc<T>>, other: &HashMap<String, Arc<T>>) -> bool {
-    one.len() == other.len() && one.iter().all(|(name, one)| other.get(name).is_some_and(|other| Arc::ptr_eq(one, other)))
+    one.len() == other.len()
+        && one.iter().all(|(name, one)| other.get(name).is_some_and(|other| Arc::ptr_eq(one, other)))
 }
 
 /// What is used: what was loaded where nothing is wrong with it, else what was there before.

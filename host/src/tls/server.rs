@@ -45,12 +45,17 @@ impl Server {
     pub(super) fn load(source: &mut Source, settings: &ServerTls, before: Option<&Arc<Self>>) -> Option<Arc<Self>> {
         let verifier = verifier(source, settings);
         let clients = source.fingerprint();
-        let pairs: Vec<_> = settings.certificates.iter().enumerate().map(|(n, certificate)| {
-            let prefix = format!("certificates[{n}].");
-            let pair = source.pair(&prefix, &certificate.cert, &certificate.key);
-            let ocsp = certificate.ocsp.as_ref().map(|path| source.read(&format!("{prefix}ocsp"), path));
-            pair.map(|pair| CertifiedKey { ocsp: ocsp.flatten(), ..pair })
-        }).collect();
+        let pairs: Vec<_> = settings
+            .certificates
+            .iter()
+            .enumerate()
+            .map(|(n, certificate)| {
+                let prefix = format!("certificates[{n}].");
+                let pair = source.pair(&prefix, &certificate.cert, &certificate.key);
+                let ocsp = certificate.ocsp.as_ref().map(|path| source.read(&format!("{prefix}ocsp"), path));
+                pair.map(|pair| CertifiedKey { ocsp: ocsp.flatten(), ..pair })
+            })
+            .collect();
         let (verifier, pairs) = (verifier?, pairs.into_iter().collect::<Option<Vec<_>>>()?);
         let fingerprint = source.fingerprint();
         if let Some(before) = before.filter(|b| b.settings == *settings && b.fingerprint == fingerprint) {
@@ -61,7 +66,9 @@ impl Server {
         let not_after = pairs.iter().filter_map(|pair| Some(Facts::of(pair.cert.first()?)?.not_after)).min();
         let config = match config(settings.min_version, verifier, Certificates::new(pairs), ticketer) {
             Ok(config) => config,
-            Err(error) => return source.fail("certificates", &settings.certificates.first()?.cert, Problem::Rejected(error)),
+            Err(error) => {
+                return source.fail("certificates", &settings.certificates.first()?.cert, Problem::Rejected(error));
+            }
         };
         let shaking = before.map_or_else(Arc::default, |before| Arc::clone(&before.shaking));
         let (settings, not_after) = (settings.clone(), not_after.unwrap_or(i64::MAX));

@@ -53,7 +53,9 @@ pub async fn connect(
         Ok::<_, io::Error>(match tls {
             None => Stream::Tcp(stream),
             // On the heap, as a handshake is large.
-            Some(tls) => Stream::Tls(Box::new(Box::pin(secured(stream, tls.http1(), tls, endpoint.authority())).await?)),
+            Some(tls) => {
+                Stream::Tls(Box::new(Box::pin(secured(stream, tls.http1(), tls, endpoint.authority())).await?))
+            }
         })
     };
     let stream = tokio::time::timeout(timeout, stream).await.map_err(|_| ConnectError::Timeout(timeout))??;

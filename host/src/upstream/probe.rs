@@ -111,7 +111,11 @@ async fn ask(
     }
 }
 
-async fn http(stream: impl AsyncRead + AsyncWrite + Unpin, authority: &str, probe: &HttpProbe) -> Result<(), Complaint> {
+async fn http(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    authority: &str,
+    probe: &HttpProbe,
+) -> Result<(), Complaint> {
     let request = Request::builder()
         .method(&probe.method)
         .uri(&probe.path)

@@ -31,11 +31,7 @@ const MAX_ZONES: usize = 64;
 /// More than any machine has sockets for, or any cluster requests.
 const MAX_AT_ONCE: u32 = 1_000_000;
 
-pub(super) fn cluster<'a>(
-    table: Table<'a>,
-    base_dir: &Path,
-    references: &mut References<'a>,
-) -> Option<Cluster> {
+pub(super) fn cluster<'a>(table: Table<'a>, base_dir: &Path, references: &mut References<'a>) -> Option<Cluster> {
     table.later(&["protocol"]);
     let name = name(&table, &mut references.clusters);
     let endpoints = table.require("endpoints", "a list, such as [{ address = \"10.0.3.11:8080\" }]; it may be empty");

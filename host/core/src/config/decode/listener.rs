@@ -18,11 +18,7 @@ const MAX_CONNECTIONS: u32 = 1_000_000;
 /// The HTTP/1 parser does not work with a buffer below 8 KiB, so a smaller limit could not be kept.
 const HEADER_BYTES: std::ops::RangeInclusive<u64> = 8 << 10..=1 << 20;
 
-pub(super) fn listener<'a>(
-    table: Table<'a>,
-    base_dir: &Path,
-    references: &mut References<'a>,
-) -> Option<Listener> {
+pub(super) fn listener<'a>(table: Table<'a>, base_dir: &Path, references: &mut References<'a>) -> Option<Listener> {
     table.later(&["proxy_protocol", "cluster"]);
     let name = name(&table, &mut references.listeners);
     let expected = "an IP address and port, such as \"0.0.0.0:8080\"; port 0 picks a free one";

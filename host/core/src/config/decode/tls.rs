@@ -23,7 +23,9 @@ pub(super) fn server(table: Table<'_>, base_dir: &Path) -> Option<ServerTls> {
     let certificates = found.as_ref().and_then(|value| value.array(MAX_LIST, CERTIFICATES)).map(|items| {
         let certificates: Vec<_> = items.iter().map(|item| certificate(item, base_dir)).collect();
         if let (true, Some(value)) = (certificates.is_empty(), &found) {
-            value.report(Finding::error(&value.spot, "there is none, so that nobody could be answered").expected(CERTIFICATES));
+            value.report(
+                Finding::error(&value.spot, "there is none, so that nobody could be answered").expected(CERTIFICATES),
+            );
         }
         certificates
     });
