@@ -61,7 +61,7 @@ fn rewritten(name: &str, trusted: bool, more: &[(&'static str, &'static str)]) -
                 head.client = client_address(&head.headers, &conn, &networks);
             }
             remove_hop_by_hop(&mut head.headers, &found);
-            set_forwarded(&mut head, &conn, || 7);
+            set_forwarded(&mut head, &found, &conn, || 7);
             to_origin(&mut head, None);
             (sound, head)
         };

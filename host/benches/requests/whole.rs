@@ -14,7 +14,7 @@ use tokio::{
 };
 use witgate::{
     Control, Source,
-    internals::{Conn, Connection, Drain, Sockets, Stream, Worker, serve},
+    internals::{Conn, Connection, Drain, Sockets, Stream, Tls, Worker, serve},
 };
 use witgate_core::config;
 use witgate_policy::{CacheOptions, Engine, EngineOptions, Store};
@@ -152,6 +152,7 @@ fn control(text: &str) -> Arc<Control> {
     let engine = Engine::new(options).expect("an engine");
     let store = Store::open(&state.path().join("state")).expect("a store");
     let sockets = Sockets::bind(&config, None, 1).expect("a port that is free");
+    let tls = Tls::default();
     let orders = vec![tokio::sync::mpsc::unbounded_channel().0];
-    Control::start(Arc::new(config), Source::default(), engine, store, [7; 32], sockets, orders, Drain::default())
+    Control::start(Arc::new(config), Source::default(), engine, store, [7; 32], sockets, tls, orders, Drain::default())
 }

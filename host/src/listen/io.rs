@@ -36,6 +36,11 @@ impl Transport for TlsStream<TcpStream> {
     const SAYS_GOODBYE: bool = true;
 }
 
+#[cfg(any(test, feature = "internals"))]
+impl Transport for tokio::io::DuplexStream {
+    const SAYS_GOODBYE: bool = false;
+}
+
 /// A stream that carries HTTP/1 or HTTP/2: a socket, or what is laid over one.
 pub struct Io<S> {
     stream: S,

@@ -47,7 +47,7 @@ const fn cpu(name: &'static str, most: f64, part: &'static str, own: &'static st
 /// What the plugins answer that declare two fields.
 const ASKED: &[&str] = &["two fields: route", "two fields: split", "two fields, sets a header: route"];
 
-const BARS: [Bar; 19] = [
+const BARS: [Bar; 21] = [
     cpu("A: CPU/request ÷ nginx", 1.08, "plain", WITGATE, NGINX),
     cpu("A: CPU/request ÷ Pingora", 0.60, "plain", WITGATE, PINGORA),
     cpu("A: CPU/request ÷ Envoy", 0.45, "plain", WITGATE, ENVOY),
@@ -68,6 +68,8 @@ const BARS: [Bar; 19] = [
         limit: Limit::AtMost(1.15),
         figure: Figure::P99("policy", IN_WASM, NO_POLICY),
     },
+    cpu("C: CPU/request ÷ nginx", 1.15, "tls", WITGATE, NGINX),
+    cpu("C: CPU/handshake and request ÷ nginx", 1.2, "handshakes", WITGATE, NGINX),
     cpu("D: CPU/request ÷ nginx", 0.75, "http2", WITGATE, NGINX),
     cpu("F: CPU/MB ÷ nginx", 1.12, "bodies", WITGATE, NGINX),
     cpu("G: CPU/request ÷ nginx", 1.2, "churn", WITGATE, NGINX),

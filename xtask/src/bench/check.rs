@@ -15,7 +15,7 @@ const ASKED: usize = 200;
 /// Asks `target` as its load will, and says what is wrong with its answers.
 pub(super) fn check(target: &Target, work: &Work, port: u16) -> Outcome {
     let outcome = match (target.answers, work.tool) {
-        (_, Tool::WrkTls) => by_curl(work, port),
+        (_, Tool::WrkTls | Tool::WrkShaking) => by_curl(work, port),
         (_, Tool::H2load) => by_nghttp(work, port),
         (Answers::Routed, _) => routed(work, port),
         (answers, _) => by_cookie(answers, work, port),
@@ -78,7 +78,7 @@ fn routed(work: &Work, port: u16) -> Result<(), String> {
     Ok(())
 }
 
-/// TLS, which our own client does not speak. curl says for each answer what it was and from whom.
+/// TLS, which the client of these tools does not speak. curl says for each answer what it was and from whom.
 fn by_curl(work: &Work, port: u16) -> Result<(), String> {
     let mut curl = Command::new(installed("curl"));
     curl.args(["--silent", "--show-error", "--insecure", "--http1.1", "--max-time", "30", "--output", "/dev/null"]);

@@ -72,7 +72,18 @@ pub(super) const TLS: Scenario = Scenario {
     short: "C. TLS",
     work: load::ENCRYPTED,
     targets: targets::TLS,
-    absent: &[(targets::WITGATE, "has no TLS yet")],
+    absent: &[],
+    baselines: &[NGINX],
+    per: Per::Request,
+};
+
+pub(super) const HANDSHAKES: Scenario = Scenario {
+    part: "handshakes",
+    title: "TLS in (ECDSA P-256), a connection and a full handshake for each request",
+    short: "C. A handshake for each request",
+    work: load::SHAKING,
+    targets: targets::TLS,
+    absent: &[],
     baselines: &[NGINX],
     per: Per::Request,
 };
@@ -137,7 +148,7 @@ pub(super) const BUSY: Scenario = Scenario {
 };
 
 /// All of them, in the document's order.
-pub(super) const ALL: [&Scenario; 8] = [&PLAIN, &POLICY, &TLS, &HTTP2, &BODIES, &CHURN, &SCALE, &BUSY];
+pub(super) const ALL: [&Scenario; 9] = [&PLAIN, &POLICY, &TLS, &HANDSHAKES, &HTTP2, &BODIES, &CHURN, &SCALE, &BUSY];
 
 #[cfg(test)]
 mod tests {

@@ -100,6 +100,7 @@ pub(super) const TLS: &[Target] = &[
     balanced(HAPROXY, Peer::Haproxy, "haproxy-tls.cfg"),
     balanced(PINGORA, Peer::Pingora, "pingora-tls.conf"),
     balanced(ENVOY, Peer::Envoy, "envoy-tls.yaml"),
+    balanced(WITGATE, Peer::Witgate, "witgate-tls.toml"),
 ];
 
 pub(super) const HTTP2: &[Target] = &[

@@ -31,6 +31,8 @@ pub(super) enum Tool {
     Wrk,
     /// The same over TLS.
     WrkTls,
+    /// A connection over TLS for each request.
+    WrkShaking,
     /// A connection for each request.
     WrkClosing,
     /// HTTP/2 in cleartext, by prior knowledge.
@@ -39,7 +41,7 @@ pub(super) enum Tool {
 
 impl Tool {
     pub(super) fn scheme(self) -> &'static str {
-        if self == Tool::WrkTls { "https" } else { "http" }
+        if matches!(self, Tool::WrkTls | Tool::WrkShaking) { "https" } else { "http" }
     }
 }
 
@@ -48,6 +50,7 @@ pub(super) const USERS: Work = Work { script: Some("users.lua"), ..SMALL };
 pub(super) const ROUTED: Work = Work { script: Some("scale.lua"), ..SMALL };
 pub(super) const BUSY: Work = Work { script: Some("busy.lua"), ..SMALL };
 pub(super) const ENCRYPTED: Work = Work { tool: Tool::WrkTls, ..SMALL };
+pub(super) const SHAKING: Work = Work { tool: Tool::WrkShaking, ..SMALL };
 pub(super) const CLOSING: Work = Work { tool: Tool::WrkClosing, ..SMALL };
 pub(super) const STREAMS: Work = Work { tool: Tool::H2load, ..SMALL };
 pub(super) const LARGE: Work = Work { path: "/64k", body: 64 << 10, ..SMALL };
@@ -79,7 +82,9 @@ pub(super) fn start(work: &Work, port: u16, seconds: u32, scratch: &Scratch) -> 
     let mut arguments = match work.tool {
         Tool::H2load => h2load::arguments(seconds, &samples),
         Tool::Wrk | Tool::WrkTls => wrk::arguments(seconds),
-        Tool::WrkClosing => [wrk::arguments(seconds), vec!["-HConnection: close".to_string()]].concat(),
+        Tool::WrkClosing | Tool::WrkShaking => {
+            [wrk::arguments(seconds), vec!["-HConnection: close".to_string()]].concat()
+        }
     };
     if let Some(script) = work.script {
         arguments.extend(["-s".to_string(), templates::dir().join(script).display().to_string()]);
