@@ -178,6 +178,8 @@ pub struct WorkerCells {
     pub mirrors_dropped: Cell,
     /// Accepts that failed (out of file descriptors, for one).
     pub accept_failed: Cell,
+    /// Connections that did not begin with a header of the PROXY protocol.
+    pub proxy_headers_refused: Cell,
     /// TLS handshakes that were done.
     pub handshakes: Cell,
     /// Those that failed, or were not done in time.

@@ -139,7 +139,17 @@ fn provider() -> Arc<CryptoProvider> {
 /// # Panics
 /// When nobody listens, or the name is none.
 pub fn connect(address: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> io::Result<TlsClient> {
-    let stream = TcpStream::connect(address).expect("somebody listens");
+    connect_over(TcpStream::connect(address).expect("somebody listens"), name, config)
+}
+
+/// The same over a connection that is there.
+///
+/// # Errors
+/// It failed.
+///
+/// # Panics
+/// When the name is none.
+pub fn connect_over(stream: TcpStream, name: &str, config: &Arc<ClientConfig>) -> io::Result<TlsClient> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_nodelay(true)?;
     let name = ServerName::try_from(name.to_owned()).expect("a name");

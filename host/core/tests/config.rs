@@ -408,16 +408,17 @@ error: `protocol` is not supported by this version of Witgate
             ],
         );
         check(
-            "[[listener]]\nname='a'\nlisten='[::]:0'\n[[listener]]\nname='b/c'\nlisten='[::]:0'\n[listener.limits]\n\
+            "[[listener]]\nname='a'\nlisten='[::]:0'\nproxy_protocol='accept'\n[[listener]]\nname='b/c'\nlisten='[::]:0'\n[listener.limits]\n\
              connections=0\nheader_bytes='4KiB'\nheaders=1001\nheader_timeout='0s'\nbody='0B'\nrequests=1\n",
             &[
-                "5:6 listener[1].name: bad `name`: \"b/c\" has '/' in it |…",
-                "8:13 listener[1].limits.connections: bad `connections`: 0 is out of range |…",
-                "9:14 listener[1].limits.header_bytes: the HTTP/1 parser needs a buffer of 8KiB or more |…",
-                "10:9 listener[1].limits.headers: bad `headers`: 1001 is out of range |…",
-                "11:16 listener[1].limits.header_timeout: bad `header_timeout`: \"0s\" is out of range |…",
-                "12:6 listener[1].limits.body: bad `body`: \"0B\" is out of range |…",
-                "13:1 listener[1].limits.requests: unknown key \"requests\" |…",
+                "4:16 listener[0].proxy_protocol: it is accepted from nobody: there are no `trusted_proxies` |…",
+                "6:6 listener[1].name: bad `name`: \"b/c\" has '/' in it |…",
+                "9:13 listener[1].limits.connections: bad `connections`: 0 is out of range |…",
+                "10:14 listener[1].limits.header_bytes: the HTTP/1 parser needs a buffer of 8KiB or more |…",
+                "11:9 listener[1].limits.headers: bad `headers`: 1001 is out of range |…",
+                "12:16 listener[1].limits.header_timeout: bad `header_timeout`: \"0s\" is out of range |…",
+                "13:6 listener[1].limits.body: bad `body`: \"0B\" is out of range |…",
+                "14:1 listener[1].limits.requests: unknown key \"requests\" |…",
             ],
         );
     }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use http::StatusCode;
 use serde_json::{Value, json};
-use witgate_core::config::{ClientAuth, Listener, ServerTls, TlsVersion};
+use witgate_core::config::{ClientAuth, Listener, ProxyProtocol, ServerTls, TlsVersion};
 
 use super::{
     reply::{self, Reply},
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::control::Control;
 
-/// `{"listeners": [{"name", "address", "protocol", "tls", "trusted_proxies", "limits"}]}`
+/// `{"listeners": [{"name", "address", "protocol", "proxy_protocol", "tls", "trusted_proxies", "limits"}]}`
 pub(super) fn list(control: &Control) -> Reply {
     let generation = control.live.load();
     let not_after = |listener: &Listener| generation.tls.servers.get(&listener.name).map(|server| server.not_after);
@@ -44,6 +44,11 @@ fn one(listener: &Listener, address: SocketAddr, not_after: Option<i64>) -> Valu
         "name": listener.name,
         "address": address.to_string(),
         "protocol": "http",
+        "proxy_protocol": match listener.proxy_protocol {
+            ProxyProtocol::Off => "off",
+            ProxyProtocol::Accept => "accept",
+            ProxyProtocol::Require => "require",
+        },
         "tls": listener.tls.as_ref().map(|tls| tls_of(tls, not_after)),
         "trusted_proxies": listener.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "limits": {

@@ -2,6 +2,8 @@
 
 pub mod http;
 mod io;
+mod peek;
+mod proxy_protocol;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -22,14 +24,16 @@ use tokio::{
     sync::{Semaphore, mpsc, oneshot},
     task::JoinHandle,
 };
+use witgate_core::config::ProxyProtocol;
 
 use crate::{
     control::Order,
     drain::Phase,
     generation::Generation,
+    tls::Server,
     worker::{
         Worker,
-        conn::{Conn, Signal},
+        conn::{Conn, Registered, Signal},
     },
 };
 
@@ -191,31 +195,77 @@ fn admit(
 ) {
     worker.cells().accepted.up();
     let generation = worker.live.load_for(socket);
+    // Here and not in the task: a drain that begins before the task does must know of it.
+    let (conn, registered) = register(worker, socket, peer);
+    let first = First::of(&generation, &conn);
+    let worker = Rc::clone(worker);
+    tokio::task::spawn_local(async move {
+        match first {
+            None => {
+                http::serve(&worker, &conn, stream).await;
+                drop(registered);
+            }
+            // On the heap: a connection that begins with HTTP needs no room for it.
+            Some(first) => Box::pin(first.serve(&worker, conn, registered, stream)).await,
+        }
+        worker.cells().closed.up();
+        drop(permit);
+    });
+}
+
+/// What the worker knows of a connection from `peer`, for as long as the guard lives.
+fn register(worker: &Worker, socket: usize, peer: SocketAddr) -> (Rc<Conn>, Registered) {
+    let generation = worker.live.load_for(socket);
     let settings = generation.listener(socket);
     let trusted = settings.is_some_and(|l| crate::proxy::is_trusted(&l.trusted_proxies, peer.ip().to_canonical()));
     let header_bytes = settings.map_or(0, |l| l.limits.header_bytes);
     let conn = Conn::new(socket, peer, trusted, header_bytes);
-    // Here and not in the task: a drain that begins before the task does must know of it.
     let registered = worker.connections.add(Rc::clone(&conn));
     if worker.drain.phase() > Phase::Serve {
         conn.ask(Signal::Finish);
     }
-    let server = generation.listener_index(socket).and_then(|index| generation.servers.get(index)?.clone());
-    let worker = Rc::clone(worker);
-    tokio::task::spawn_local(async move {
-        match server {
-            None => http::serve(&worker, &conn, stream).await,
-            // On the heap: a connection without TLS needs no room for it.
-            Some(server) => {
-                Box::pin(async {
-                    if let Some(stream) = tls::accept(&worker, &conn, &server, stream).await {
-                        http::serve(&worker, &conn, stream).await;
-                    }
-                })
-                .await
+    (conn, registered)
+}
+
+/// What comes before HTTP.
+struct First {
+    proxy_protocol: ProxyProtocol,
+    tls: Option<Arc<Server>>,
+}
+
+impl First {
+    /// None where nothing does.
+    fn of(generation: &Generation, conn: &Conn) -> Option<Self> {
+        let index = generation.listener_index(conn.socket)?;
+        let tls = generation.servers.get(index)?.clone();
+        let proxy_protocol = match generation.config.listeners.get(index)?.proxy_protocol {
+            ProxyProtocol::Accept if !conn.trusted => ProxyProtocol::Off,
+            wanted => wanted,
+        };
+        (tls.is_some() || proxy_protocol != ProxyProtocol::Off).then_some(Self { proxy_protocol, tls })
+    }
+
+    async fn serve(self, worker: &Rc<Worker>, conn: Rc<Conn>, registered: Registered, mut stream: TcpStream) {
+        let mut known = (conn, registered);
+        if self.proxy_protocol != ProxyProtocol::Off {
+            let header = async { proxy_protocol::read(&mut stream, self.proxy_protocol).await.ok() };
+            match http::at_first(&known.0, header).await {
+                None => {
+                    worker.cells().proxy_headers_refused.up();
+                    return tracing::debug!(peer = %known.0.peer, "no header of the PROXY protocol");
+                }
+                Some(None) => {}
+                Some(Some(client)) => known = register(worker, known.0.socket, client),
             }
         }
-        worker.cells().closed.up();
-        drop((registered, permit));
-    });
+        let conn = &known.0;
+        match &self.tls {
+            None => http::serve(worker, conn, stream).await,
+            Some(server) => {
+                if let Some(stream) = tls::accept(worker, conn, server, stream).await {
+                    http::serve(worker, conn, stream).await;
+                }
+            }
+        }
+    }
 }

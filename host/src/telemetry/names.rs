@@ -53,6 +53,8 @@ metrics! {
     DOWNSTREAM_CONNECTIONS_ACTIVE: Gauge "witgate_downstream_connections_active", "Connections of clients that are open";
     DOWNSTREAM_ACCEPT_FAILURES: Counter "witgate_downstream_accept_failures_total", "Accepts that failed";
 
+    PROXY_HEADERS_REFUSED: Counter "witgate_proxy_protocol_refused_total",
+        "Connections that did not begin with a header of the PROXY protocol, where one is required";
     TLS_HANDSHAKES: Counter "witgate_tls_handshakes_total", "TLS handshakes of clients that were done";
     TLS_HANDSHAKES_FAILED: Counter "witgate_tls_handshakes_failed_total",
         "TLS handshakes of clients that failed, or were not done in time";

@@ -15,6 +15,7 @@ mod limits;
 mod listeners;
 mod mirroring;
 mod plugins;
+mod proxy_protocol;
 mod proxying;
 mod reference;
 mod reload;

@@ -3,7 +3,8 @@
 use http::{HeaderName, HeaderValue};
 use witgate_core::{
     config::{
-        Action, Config, HeaderRules, HostPattern, Listener, ListenerLimits, PathMatch, Route, RoutePlugins, ValueMatch,
+        Action, Config, HeaderRules, HostPattern, Listener, ListenerLimits, PathMatch, ProxyProtocol, Route,
+        RoutePlugins, ValueMatch,
     },
     request::Head,
     routing::RouteTable,
@@ -41,6 +42,7 @@ fn find(
         let listener = Listener {
             name: "web".to_owned(),
             listen: ([127, 0, 0, 1], 0).into(),
+            proxy_protocol: ProxyProtocol::default(),
             tls: None,
             trusted_proxies: vec![],
             limits: ListenerLimits::default(),

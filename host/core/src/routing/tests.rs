@@ -2,7 +2,7 @@ use http::{HeaderName, Method, StatusCode};
 
 use super::*;
 use crate::{
-    config::{Action, HeaderRules, Listener, ListenerLimits, Route, RoutePlugins},
+    config::{Action, HeaderRules, Listener, ListenerLimits, ProxyProtocol, Route, RoutePlugins},
     seeded::XorShift,
 };
 
@@ -54,6 +54,7 @@ fn config(routes: Vec<Route>) -> Config {
         name: name.into(),
         listen: ([127, 0, 0, 1], 0).into(),
         trusted_proxies: vec![],
+        proxy_protocol: ProxyProtocol::default(),
         tls: None,
         limits: ListenerLimits::default(),
     };

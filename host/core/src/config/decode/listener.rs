@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use super::{
     super::{
-        model::{Listener, ListenerLimits},
+        model::{Listener, ListenerLimits, ProxyProtocol},
         reader::{Table, Value, unsupported},
         references::References,
         sink::Finding,
@@ -19,7 +19,7 @@ const MAX_CONNECTIONS: u32 = 1_000_000;
 const HEADER_BYTES: std::ops::RangeInclusive<u64> = 8 << 10..=1 << 20;
 
 pub(super) fn listener<'a>(table: Table<'a>, base_dir: &Path, references: &mut References<'a>) -> Option<Listener> {
-    table.later(&["proxy_protocol", "cluster"]);
+    table.later(&["cluster"]);
     let name = name(&table, &mut references.listeners);
     let expected = "an IP address and port, such as \"0.0.0.0:8080\"; port 0 picks a free one";
     let listen = table.require("listen", "an IP address and port, such as \"0.0.0.0:8080\"").and_then(|value| {
@@ -31,17 +31,30 @@ pub(super) fn listener<'a>(table: Table<'a>, base_dir: &Path, references: &mut R
         protocol(&value);
     }
     let trusted_proxies = table.take("trusted_proxies").map(|value| networks(&value)).unwrap_or_default();
+    let proxy_protocol = table.take("proxy_protocol").and_then(|value| proxy_protocol(&value, &trusted_proxies));
     let limits = table.table("limits", "{ connections = 10000, … }").map(limits).unwrap_or_default();
     let wants_tls = table.table("tls", "{ certificates = [{ cert = \"a.pem\", key = \"a.key\" }] }");
     let tls = wants_tls.and_then(|table| tls::server(table, base_dir));
     table.finish();
-    Some(Listener { name: name?, listen: listen?, trusted_proxies, tls, limits })
+    let proxy_protocol = proxy_protocol.unwrap_or_default();
+    Some(Listener { name: name?, listen: listen?, trusted_proxies, proxy_protocol, tls, limits })
 }
 
 fn protocol(value: &Value<'_>) {
     if value.word(&[("http", false), ("tcp", true)]) == Some(true) {
         value.report(unsupported(&value.spot, "protocol = \"tcp\""));
     }
+}
+
+/// Who may name clients that are not there must be somebody in particular.
+fn proxy_protocol(value: &Value<'_>, trusted: &[ipnet::IpNet]) -> Option<ProxyProtocol> {
+    let words = [("off", ProxyProtocol::Off), ("accept", ProxyProtocol::Accept), ("require", ProxyProtocol::Require)];
+    let wanted = value.word(&words)?;
+    if wanted == ProxyProtocol::Accept && trusted.is_empty() {
+        let finding = Finding::error(&value.spot, "it is accepted from nobody: there are no `trusted_proxies`");
+        value.report(finding.expected("`trusted_proxies` beside it, or \"require\" where only proxies connect"));
+    }
+    Some(wanted)
 }
 
 fn networks(value: &Value<'_>) -> Vec<ipnet::IpNet> {

@@ -81,10 +81,24 @@ pub struct Listener {
     pub listen: SocketAddr,
     /// Peers whose `X-Forwarded-*` is kept.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether a proxy before this one says whom it speaks for.
+    pub proxy_protocol: ProxyProtocol,
     /// What is spoken below HTTP; none: nothing.
     pub tls: Option<ServerTls>,
     /// Bounds on what a client may take.
     pub limits: ListenerLimits,
+}
+
+/// `proxy_protocol` of a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ProxyProtocol {
+    /// No connection begins with a header.
+    #[default]
+    Off,
+    /// Those of trusted proxies may.
+    Accept,
+    /// Each does.
+    Require,
 }
 
 /// `limits` of a listener.
