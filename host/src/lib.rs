@@ -28,6 +28,7 @@ mod listen;
 pub mod memory;
 mod proxy;
 mod reason;
+mod relay;
 mod run;
 mod scores;
 mod secrets;

@@ -180,6 +180,10 @@ pub struct WorkerCells {
     pub accept_failed: Cell,
     /// Connections that did not begin with a header of the PROXY protocol.
     pub proxy_headers_refused: Cell,
+    /// Connections that were passed on as a whole.
+    pub tcp_opened: Cell,
+    /// Those that could not be.
+    pub tcp_failed: Cell,
     /// TLS handshakes that were done.
     pub handshakes: Cell,
     /// Those that failed, or were not done in time.

@@ -375,6 +375,25 @@ error: `protocol` is not supported by this version of Witgate
     }
 
     #[test]
+    fn tcp() {
+        check(
+            "[[listener]]\nname='a'\nlisten='[::]:0'\ncluster='c'\nsni=[]\n[[listener]]\nname='t'\nlisten='[::]:0'\n\
+             protocol='tcp'\ncluster='d'\nsni=[{hosts=[],cluster='c'},{hosts=['*']}]\nlimits={headers=1,idle_timeout='1s'}\n\
+             [[route]]\nname='r'\nlisteners=['t']\nrespond={status=200}\n[[cluster]]\nname='c'\nendpoints=[]\n",
+            &[
+                "4:9 listener[0].cluster: `cluster` belongs to `protocol = \"tcp\"` |…",
+                "5:5 listener[0].sni: `sni` belongs to `protocol = \"tcp\"` |…",
+                "10:9 listener[1].cluster: there is no cluster \"d\" |…",
+                "11:13 listener[1].sni[0].hosts: no connection is for none |…",
+                "11:29 listener[1].sni[1]: `cluster` is missing |…",
+                "11:37 listener[1].sni[1].hosts[0]: bad element of `hosts`: \"*\" is not a host |…",
+                "12:9 listener[1].limits.headers: unknown key \"headers\" |…",
+                "15:12 route[0].listeners[0]: the listener \"t\" serves no requests |…",
+            ],
+        );
+    }
+
+    #[test]
     fn tls() {
         check_after_listener(
             "tls={certificates=[],client_auth='optional',min_version='1.1'}\n[[cluster]]\nname='c'\nendpoints=[]\n\
@@ -398,9 +417,9 @@ error: `protocol` is not supported by this version of Witgate
             &[
                 "1:1 listener[0]: `name` is missing | `name` = \"…\" | -",
                 "3:1 listener[1]: `listen` is missing | `listen` = an IP address and port, such as \"0.0.0.0:8080\" | -",
+                "5:1 listener[2]: `cluster` is missing | `cluster` = the name of a [[cluster]] | -",
                 "6:6 listener[2].name: another listener has the name \"b\" | - | the first is on line 4",
                 "7:8 listener[2].listen: another listener listens on 0.0.0.0:1 | - | the first is on line 2",
-                "8:10 listener[2].protocol: `protocol = \"tcp\"` is not supported by this version of Witgate | - |…",
                 "9:5 listener[2].tls: `certificates` is missing |…",
                 "12:8 listener[3].listen: the admin API listens on 127.0.0.1:9901 | - | that is its default: set `admin.listen` to move it",
                 "13:10 listener[3].protocol: bad `protocol`: \"htpt\" is none of the accepted words | \"http\" or \"tcp\" | did you mean \"http\"?",

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 
 use http::StatusCode;
 use serde_json::{Value, json};
-use witgate_core::config::{ClientAuth, Listener, ProxyProtocol, ServerTls, TlsVersion};
+use witgate_core::config::{
+    ClientAuth, HostPattern, Listener, ProxyProtocol, ServerTls, Service, SniRoute, TlsVersion,
+};
 
 use super::{
     reply::{self, Reply},
@@ -12,13 +14,21 @@ use super::{
 };
 use crate::control::Control;
 
-/// `{"listeners": [{"name", "address", "protocol", "proxy_protocol", "tls", "trusted_proxies", "limits"}]}`
+/// `{"listeners": [{"name", "address", "protocol", "cluster", "sni", "proxy_protocol", "tls", "trusted_proxies", "limits"}]}`
 pub(super) fn list(control: &Control) -> Reply {
     let generation = control.live.load();
     let not_after = |listener: &Listener| generation.tls.servers.get(&listener.name).map(|server| server.not_after);
     let listeners = generation.listeners().map(|(listener, address)| one(listener, address, not_after(listener)));
     let listeners: Vec<Value> = listeners.collect();
     reply::json(StatusCode::OK, &json!({ "listeners": listeners }))
+}
+
+fn sni(route: &SniRoute) -> Value {
+    let host = |host: &HostPattern| match host {
+        HostPattern::Exact(name) => name.clone(),
+        HostPattern::Suffix(suffix) => format!("*{suffix}"),
+    };
+    json!({ "hosts": route.hosts.iter().map(host).collect::<Vec<_>>(), "cluster": route.cluster })
 }
 
 fn tls_of(tls: &ServerTls, not_after: Option<i64>) -> Value {
@@ -40,10 +50,16 @@ fn tls_of(tls: &ServerTls, not_after: Option<i64>) -> Value {
 
 fn one(listener: &Listener, address: SocketAddr, not_after: Option<i64>) -> Value {
     let limits = &listener.limits;
+    let (protocol, to) = match &listener.service {
+        Service::Http => ("http", None),
+        Service::Tcp(to) => ("tcp", Some(to)),
+    };
     json!({
         "name": listener.name,
         "address": address.to_string(),
-        "protocol": "http",
+        "protocol": protocol,
+        "cluster": to.and_then(|to| to.cluster.as_deref()),
+        "sni": to.map(|to| to.sni.iter().map(sni).collect::<Vec<_>>()),
         "proxy_protocol": match listener.proxy_protocol {
             ProxyProtocol::Off => "off",
             ProxyProtocol::Accept => "accept",

@@ -131,6 +131,9 @@ impl Scrape {
         page.one(names::DOWNSTREAM_CONNECTIONS_ACTIVE, Some(accepted.saturating_sub(closed)), gauge)?;
         page.one(names::DOWNSTREAM_ACCEPT_FAILURES, sum(|cells| cells.accept_failed.read()), counter)?;
         page.one(names::PROXY_HEADERS_REFUSED, sum(|cells| cells.proxy_headers_refused.read()), counter)?;
+        let tcp = [("opened", sum(|cells| cells.tcp_opened.read())), ("failed", sum(|cells| cells.tcp_failed.read()))];
+        let tcp = tcp.into_iter().filter_map(|(outcome, n)| Some(([("outcome", outcome)], n?)));
+        page.family(names::TCP_CONNECTIONS, tcp, counter)?;
         page.one(names::TLS_HANDSHAKES, sum(|cells| cells.handshakes.read()), counter)?;
         page.one(names::TLS_HANDSHAKES_FAILED, sum(|cells| cells.handshakes_failed.read()), counter)?;
         page.one(names::TLS_HANDSHAKES_REFUSED, sum(|cells| cells.handshakes_refused.read()), counter)?;

@@ -4,6 +4,7 @@ pub mod http;
 mod io;
 mod peek;
 mod proxy_protocol;
+mod tcp;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -24,7 +25,7 @@ use tokio::{
     sync::{Semaphore, mpsc, oneshot},
     task::JoinHandle,
 };
-use witgate_core::config::ProxyProtocol;
+use witgate_core::config::{ProxyProtocol, Service};
 
 use crate::{
     control::Order,
@@ -227,22 +228,26 @@ fn register(worker: &Worker, socket: usize, peer: SocketAddr) -> (Rc<Conn>, Regi
     (conn, registered)
 }
 
-/// What comes before HTTP.
+/// What comes before HTTP, or in its place.
 struct First {
     proxy_protocol: ProxyProtocol,
     tls: Option<Arc<Server>>,
+    service: Service,
 }
 
 impl First {
-    /// None where nothing does.
+    /// None where there is nothing but HTTP.
     fn of(generation: &Generation, conn: &Conn) -> Option<Self> {
         let index = generation.listener_index(conn.socket)?;
         let tls = generation.servers.get(index)?.clone();
-        let proxy_protocol = match generation.config.listeners.get(index)?.proxy_protocol {
+        let settings = generation.config.listeners.get(index)?;
+        let proxy_protocol = match settings.proxy_protocol {
             ProxyProtocol::Accept if !conn.trusted => ProxyProtocol::Off,
             wanted => wanted,
         };
-        (tls.is_some() || proxy_protocol != ProxyProtocol::Off).then_some(Self { proxy_protocol, tls })
+        let is_http = settings.service == Service::Http;
+        let any = tls.is_some() || proxy_protocol != ProxyProtocol::Off || !is_http;
+        any.then(|| Self { proxy_protocol, tls, service: settings.service.clone() })
     }
 
     async fn serve(self, worker: &Rc<Worker>, conn: Rc<Conn>, registered: Registered, mut stream: TcpStream) {
@@ -259,9 +264,10 @@ impl First {
             }
         }
         let conn = &known.0;
-        match &self.tls {
-            None => http::serve(worker, conn, stream).await,
-            Some(server) => {
+        match (&self.service, &self.tls) {
+            (Service::Tcp(to), tls) => tcp::serve(worker, conn, stream, to, tls.as_deref()).await,
+            (Service::Http, None) => http::serve(worker, conn, stream).await,
+            (Service::Http, Some(server)) => {
                 if let Some(stream) = tls::accept(worker, conn, server, stream).await {
                     http::serve(worker, conn, stream).await;
                 }

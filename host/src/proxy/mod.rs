@@ -28,6 +28,7 @@ use witgate_core::{config, request::Head};
 
 pub use attempt::choose;
 pub use body::Body;
+pub use exchange::record;
 pub use headers::{host_is_sound, is_chunked_only, is_trusted};
 pub use reply::raw_response;
 

@@ -55,6 +55,8 @@ metrics! {
 
     PROXY_HEADERS_REFUSED: Counter "witgate_proxy_protocol_refused_total",
         "Connections that did not begin with a header of the PROXY protocol, where one is required";
+    TCP_CONNECTIONS: Counter "witgate_tcp_connections_total",
+        "Connections of listeners for TCP that came to an endpoint, or did not. {outcome: opened, or failed}";
     TLS_HANDSHAKES: Counter "witgate_tls_handshakes_total", "TLS handshakes of clients that were done";
     TLS_HANDSHAKES_FAILED: Counter "witgate_tls_handshakes_failed_total",
         "TLS handshakes of clients that failed, or were not done in time";

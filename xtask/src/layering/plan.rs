@@ -116,7 +116,7 @@ pub(super) const HOST_FLOORS: &[&[&str]] = &[
     &["proxy"],
     &["worker"],
     &["generation", "assemble", "upstream", "scores"],
-    &["telemetry", "drain", "reason", "secrets", "memory", "sockets", "tls"],
+    &["telemetry", "drain", "reason", "secrets", "memory", "sockets", "tls", "relay"],
     &["files"],
 ];
 

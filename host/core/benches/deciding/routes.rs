@@ -4,7 +4,7 @@ use http::{HeaderName, HeaderValue};
 use witgate_core::{
     config::{
         Action, Config, HeaderRules, HostPattern, Listener, ListenerLimits, PathMatch, ProxyProtocol, Route,
-        RoutePlugins, ValueMatch,
+        RoutePlugins, Service, ValueMatch,
     },
     request::Head,
     routing::RouteTable,
@@ -42,6 +42,7 @@ fn find(
         let listener = Listener {
             name: "web".to_owned(),
             listen: ([127, 0, 0, 1], 0).into(),
+            service: Service::default(),
             proxy_protocol: ProxyProtocol::default(),
             tls: None,
             trusted_proxies: vec![],

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    model::{AdminListen, Config},
+    model::{AdminListen, Config, Service},
     reader::Spot,
     sink::{Finding, Sink},
     value::{quoted, show_size},
@@ -55,6 +55,12 @@ impl References<'_> {
         }
         dangling(sink, "listener", &self.listeners);
         dangling(sink, "cluster", &self.clusters);
+        let is_tcp =
+            |name: &str| config.listeners.iter().any(|l| l.name == name && matches!(l.service, Service::Tcp(_)));
+        for (name, spot) in self.listeners.uses.iter().filter(|(name, _)| is_tcp(name)) {
+            let finding = Finding::error(spot, format!("the listener {} serves no requests", quoted(name)));
+            sink.report(finding.expected("one with `protocol = \"http\"`"));
+        }
         misspelt_plugins(sink, &self.plugins);
         self.check_addresses(sink, config);
         if let Some(spot) = self.rate_tables.get(MAX_RATE_TABLES) {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    config::{self, Config, HostPattern, PathMatch, ValueMatch},
+    config::{self, Config, HostPattern, PathMatch, Tcp, ValueMatch},
     request::{Head, lower},
 };
 
@@ -258,4 +258,18 @@ fn value_matches(want: &ValueMatch, value: Option<&str>) -> bool {
         ValueMatch::Regex(regex) => value.is_some_and(|value| regex.is_match(value)),
         ValueMatch::Present(present) => value.is_some() == *present,
     }
+}
+
+/// The cluster that a connection goes to whose client asks for `name`, if for any.
+pub fn cluster_for<'a>(to: &'a Tcp, name: Option<&str>) -> Option<&'a str> {
+    let is_for = |host: &HostPattern, name: &str| match host {
+        HostPattern::Exact(exact) => exact.eq_ignore_ascii_case(name),
+        HostPattern::Suffix(suffix) => {
+            name.len() > suffix.len()
+                && name.is_char_boundary(name.len() - suffix.len())
+                && name[name.len() - suffix.len()..].eq_ignore_ascii_case(suffix)
+        }
+    };
+    let named = name.and_then(|name| to.sni.iter().find(|route| route.hosts.iter().any(|host| is_for(host, name))));
+    named.map(|route| route.cluster.as_str()).or(to.cluster.as_deref())
 }

@@ -2,7 +2,7 @@ use http::{HeaderName, Method, StatusCode};
 
 use super::*;
 use crate::{
-    config::{Action, HeaderRules, Listener, ListenerLimits, ProxyProtocol, Route, RoutePlugins},
+    config::{Action, HeaderRules, Listener, ListenerLimits, ProxyProtocol, Route, RoutePlugins, Service},
     seeded::XorShift,
 };
 
@@ -54,6 +54,7 @@ fn config(routes: Vec<Route>) -> Config {
         name: name.into(),
         listen: ([127, 0, 0, 1], 0).into(),
         trusted_proxies: vec![],
+        service: Service::default(),
         proxy_protocol: ProxyProtocol::default(),
         tls: None,
         limits: ListenerLimits::default(),

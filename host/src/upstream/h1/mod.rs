@@ -120,7 +120,7 @@ impl Connection {
     }
 
     /// Its place, where it needs one. The connection is closed.
-    pub(in super::super) fn into_place(self) -> Option<Place> {
+    pub fn into_place(self) -> Option<Place> {
         self.place.map(|place| *place)
     }
 

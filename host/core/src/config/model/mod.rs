@@ -72,13 +72,15 @@ pub struct PluginBounds {
     pub memory_ceiling: u64,
 }
 
-/// `[[listener]]` with `protocol = "http"`.
+/// `[[listener]]`.
 #[derive(Debug, Clone)]
 pub struct Listener {
     /// Unique.
     pub name: String,
     /// Port 0 picks a free one.
     pub listen: SocketAddr,
+    /// What is done with what comes; default HTTP.
+    pub service: Service,
     /// Peers whose `X-Forwarded-*` is kept.
     pub trusted_proxies: Vec<IpNet>,
     /// Whether a proxy before this one says whom it speaks for.
@@ -87,6 +89,34 @@ pub struct Listener {
     pub tls: Option<ServerTls>,
     /// Bounds on what a client may take.
     pub limits: ListenerLimits,
+}
+
+/// `protocol` of a listener, with what belongs to it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Service {
+    /// Requests, each to where its route says.
+    #[default]
+    Http,
+    /// Connections, each as a whole.
+    Tcp(Tcp),
+}
+
+/// Where the connections of a listener go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tcp {
+    /// By the name that a client of TLS asks for; the first that matches.
+    pub sni: Vec<SniRoute>,
+    /// A cluster's name, for all others; none: they are closed.
+    pub cluster: Option<String>,
+}
+
+/// One element of `sni`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SniRoute {
+    /// At least one.
+    pub hosts: Vec<HostPattern>,
+    /// A cluster's name.
+    pub cluster: String,
 }
 
 /// `proxy_protocol` of a listener.
@@ -401,6 +431,9 @@ impl Default for PluginBounds {
         Self { max_upload: 64 << 20, memory_ceiling: 256 << 20 }
     }
 }
+
+/// `idle_timeout` of a listener for TCP where the file is silent: Envoy's. Databases' clients are silent for long.
+pub const TCP_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 
 impl Default for ListenerLimits {
     fn default() -> Self {
