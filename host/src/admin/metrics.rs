@@ -130,6 +130,10 @@ impl Scrape {
         page.one(names::DOWNSTREAM_CONNECTIONS, Some(accepted), counter)?;
         page.one(names::DOWNSTREAM_CONNECTIONS_ACTIVE, Some(accepted.saturating_sub(closed)), gauge)?;
         page.one(names::DOWNSTREAM_ACCEPT_FAILURES, sum(|cells| cells.accept_failed.read()), counter)?;
+        let ended = self.telemetry.sum(|cells| cells.upgrades_ended.read());
+        let upgraded = self.telemetry.sum(|cells| cells.upgraded.read());
+        page.one(names::UPGRADES, Some(upgraded), counter)?;
+        page.one(names::UPGRADES_ACTIVE, Some(upgraded.saturating_sub(ended)), gauge)?;
         page.one(names::UPSTREAM_CONNECTIONS, sum(|cells| cells.connected.read()), counter)?;
         page.one(names::UPSTREAM_CONNECT_FAILURES, sum(|cells| cells.connect_failed.read()), counter)?;
         page.one(names::UPSTREAM_REUSED, sum(|cells| cells.reused.read()), counter)?;

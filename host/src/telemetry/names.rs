@@ -53,6 +53,9 @@ metrics! {
     DOWNSTREAM_CONNECTIONS_ACTIVE: Gauge "witgate_downstream_connections_active", "Connections of clients that are open";
     DOWNSTREAM_ACCEPT_FAILURES: Counter "witgate_downstream_accept_failures_total", "Accepts that failed";
 
+    UPGRADES: Counter "witgate_upgrades_total", "Requests behind which the connection went on in another protocol";
+    UPGRADES_ACTIVE: Gauge "witgate_upgrades_active", "Connections that go on in another protocol now";
+
     UPSTREAM_CONNECTIONS: Counter "witgate_upstream_connections_total", "Connections made to endpoints";
     UPSTREAM_CONNECT_FAILURES: Counter "witgate_upstream_connect_failures_total",
         "Connections to endpoints that could not be made";

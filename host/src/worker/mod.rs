@@ -3,6 +3,7 @@
 
 pub mod conn;
 pub mod deadlines;
+pub mod takeover;
 
 use std::{
     cell::{Cell, RefCell},
@@ -50,6 +51,8 @@ pub struct Worker {
     pub drain: Drain,
     /// What is read of a connection before its protocol is known, and after it rested. Borrowed for the time of one read only.
     pub scratch: RefCell<Box<[u8; FIRST_READ]>>,
+    /// What goes through the proxy as it is, on its way from one socket to the other. Borrowed for the time of one poll only.
+    pub relay: RefCell<Box<[u8; RELAYED]>>,
     /// Connections that went to rest since memory was last given back.
     rested: Cell<usize>,
     /// Copies of requests that are on their way to mirrors.
@@ -64,6 +67,9 @@ const GIVE_BACK_AFTER: usize = 64;
 /// How much is read at once before the protocol is known.
 const FIRST_READ: usize = 4096;
 
+/// How much is read at once of what is no HTTP, and kept each way where the other side does not take it.
+const RELAYED: usize = 16 << 10;
+
 impl Worker {
     /// A worker that is about to serve; `seed` must differ between workers.
     pub fn new(id: usize, live: Arc<Live>, telemetry: Arc<Telemetry>, drain: Drain, seed: u64) -> Rc<Self> {
@@ -77,6 +83,7 @@ impl Worker {
             telemetry,
             drain,
             scratch: RefCell::new(Box::new([0; FIRST_READ])),
+            relay: RefCell::new(Box::new([0; RELAYED])),
             rested: Cell::new(0),
             mirrors: Cell::new(0),
             random: Cell::new(seed | 1),

@@ -1,0 +1,244 @@
+//! Connections that go on in another protocol (RFC 9110 §7.8), WebSocket above all: who may, and the copying of bytes both
+//! ways once an endpoint has switched. Reads none of them.
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Buf, Bytes};
+use http::{HeaderMap, Response, header, response};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep},
+};
+use witgate_core::config::Route;
+
+use super::{
+    Body,
+    exchange::{Exchange, Switched},
+    headers,
+};
+use crate::{
+    upstream::{Connection, Incoming},
+    worker::{
+        conn::{Conn, Signal},
+        takeover::{Duplex, Takeover},
+    },
+};
+
+/// Pieces that one way may move before it is the other's turn, and other connections'.
+const AT_ONCE: usize = 16;
+
+/// Lets a request ask for another protocol, where its route has that one; else it no longer does.
+pub fn admit(exchange: &mut Exchange, headers: &mut HeaderMap, route: Option<&Route>) {
+    let protocol = headers.get(header::UPGRADE).map(|protocol| protocol.as_bytes());
+    let mut allowed = route.into_iter().flat_map(|route| &route.upgrade);
+    if protocol.is_some_and(|protocol| allowed.any(|one| one.as_bytes().eq_ignore_ascii_case(protocol))) {
+        exchange.upgrade();
+    } else {
+        headers::drop_upgrade(headers);
+    }
+}
+
+/// The response of an endpoint that has switched protocols, behind which the connection is a [`Tunnel`]'s.
+pub fn switch(
+    head: response::Parts,
+    incoming: Incoming,
+    exchange: Exchange,
+    now: std::time::Instant,
+) -> Response<Body> {
+    let (origin, early) = incoming.into_switched();
+    let conn = Rc::clone(exchange.conn());
+    let (accounts, idle) = exchange.switch(now);
+    conn.hand_over(Box::new(Tunnel { origin, early, idle, accounts }));
+    Response::from_parts(head, Body::full(Bytes::new()))
+}
+
+/// A connection that goes on in another protocol.
+struct Tunnel {
+    /// Closed with it: nobody knows what came over it.
+    origin: Box<Connection>,
+    /// What the endpoint said behind its response.
+    early: Bytes,
+    /// For how long nothing may come either way.
+    idle: Duration,
+    accounts: Switched,
+}
+
+impl Takeover for Tunnel {
+    fn run(
+        self: Box<Self>,
+        conn: Rc<Conn>,
+        mut client: Box<dyn Duplex>,
+        read: Bytes,
+    ) -> Pin<Box<dyn Future<Output = ()>>> {
+        let Self { mut origin, early, idle, accounts } = *self;
+        Box::pin(async move {
+            let (mut up, mut down, mut idle) = (Way::new(read), Way::new(early), Idle::new(idle));
+            let ended = poll_fn(|cx| {
+                if conn.poll_signal(cx) == Signal::Kill {
+                    return Poll::Ready(Ok("cut"));
+                }
+                let mut room = accounts.worker().relay.borrow_mut();
+                let upward = up.poll(&mut client, origin.stream(), &mut room[..], cx)?;
+                let downward = down.poll(origin.stream(), &mut client, &mut room[..], cx)?;
+                if upward.is_ready() && downward.is_ready() {
+                    return Poll::Ready(Ok("both sides ended"));
+                }
+                // Not `||`: both forget.
+                let has_moved = up.has_moved() | down.has_moved();
+                if idle.poll(has_moved, cx) { Poll::Ready(Ok("idle")) } else { Poll::Pending }
+            });
+            match ended.await {
+                Ok(how) => tracing::debug!(peer = %conn.peer, how, "upgraded connection ended"),
+                Err(error) => {
+                    let error: io::Error = error;
+                    tracing::debug!(peer = %conn.peer, %error, "upgraded connection broke");
+                }
+            }
+        })
+    }
+}
+
+/// Bytes from one side to the other. Holds only what the other has not taken yet, and reads no more meanwhile.
+struct Way {
+    held: Bytes,
+    /// Whether something was written since the last flush: what is laid over a socket may hold it.
+    unflushed: bool,
+    /// There is nothing more to be read, which the other side is to know.
+    ended: bool,
+    /// It knows, or takes no more.
+    over: bool,
+    moved: bool,
+}
+
+impl Way {
+    /// Begins with what was read already.
+    fn new(held: Bytes) -> Self {
+        Self { held, unflushed: false, ended: false, over: false, moved: false }
+    }
+
+    /// Whether anything has moved since this was last asked.
+    fn has_moved(&mut self) -> bool {
+        std::mem::take(&mut self.moved)
+    }
+
+    /// Moves what can be moved, through `room`. Ready when no more will be. That the other side takes no more is no error: there
+    /// may be something to be read of it still.
+    ///
+    /// # Errors
+    /// Reading failed: a connection that breaks does so both ways.
+    fn poll(
+        &mut self,
+        from: &mut (impl AsyncRead + Unpin),
+        to: &mut (impl AsyncWrite + Unpin),
+        room: &mut [u8],
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        for _ in 0..AT_ONCE {
+            if self.over {
+                return Poll::Ready(Ok(()));
+            }
+            if self.held.has_remaining() {
+                ready!(self.poll_held(to, cx));
+            } else if self.ended {
+                // Where it fails there is nobody to know.
+                let _ = ready!(Pin::new(&mut *to).poll_shutdown(cx));
+                self.over = true;
+            } else {
+                let mut read = ReadBuf::new(room);
+                match Pin::new(&mut *from).poll_read(cx, &mut read) {
+                    Poll::Pending => {
+                        self.flush(to, cx);
+                        return if self.over { Poll::Ready(Ok(())) } else { Poll::Pending };
+                    }
+                    Poll::Ready(result) => result?,
+                }
+                self.pass_on(read.filled(), to, cx);
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Writes what was just read, and holds what is not taken.
+    fn pass_on(&mut self, read: &[u8], to: &mut (impl AsyncWrite + Unpin), cx: &mut Context<'_>) {
+        self.ended = read.is_empty();
+        if self.ended {
+            return;
+        }
+        self.moved = true;
+        match Pin::new(to).poll_write(cx, read) {
+            Poll::Pending => self.held = Bytes::copy_from_slice(read),
+            Poll::Ready(written) => {
+                if let Some(left) = self.wrote(written).and_then(|n| read.get(n..)).filter(|left| !left.is_empty()) {
+                    self.held = Bytes::copy_from_slice(left);
+                }
+            }
+        }
+    }
+
+    fn poll_held(&mut self, to: &mut (impl AsyncWrite + Unpin), cx: &mut Context<'_>) -> Poll<()> {
+        let written = ready!(Pin::new(to).poll_write(cx, &self.held));
+        let n = self.wrote(written).unwrap_or(usize::MAX).min(self.held.len());
+        self.held.advance(n);
+        self.moved = true;
+        if self.held.is_empty() {
+            // Also of its memory.
+            self.held = Bytes::new();
+        }
+        Poll::Ready(())
+    }
+
+    /// How much was written; none where no more can be.
+    fn wrote(&mut self, written: io::Result<usize>) -> Option<usize> {
+        let n = written.ok().filter(|n| *n > 0);
+        self.over = n.is_none();
+        self.unflushed = true;
+        n
+    }
+
+    /// Flushes what can be. Where not all can, it goes on when this is polled again.
+    fn flush(&mut self, to: &mut (impl AsyncWrite + Unpin), cx: &mut Context<'_>) {
+        if self.unflushed
+            && let Poll::Ready(flushed) = Pin::new(to).poll_flush(cx)
+        {
+            self.unflushed = false;
+            self.over = flushed.is_err();
+        }
+    }
+}
+
+/// Notices that nothing has moved for a while: a timer that is set anew only when it has run out.
+struct Idle {
+    limit: Duration,
+    last: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Idle {
+    fn new(limit: Duration) -> Self {
+        let last = Instant::now();
+        Self { limit, last, timer: Box::pin(tokio::time::sleep_until(last + limit)) }
+    }
+
+    /// Whether it is over; where not, whoever polls is woken to ask again.
+    fn poll(&mut self, moved: bool, cx: &mut Context<'_>) -> bool {
+        if moved {
+            self.last = Instant::now();
+        }
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let due = self.last + self.limit;
+            if due <= Instant::now() {
+                return true;
+            }
+            self.timer.as_mut().reset(due);
+        }
+        false
+    }
+}
