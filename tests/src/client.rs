@@ -123,6 +123,17 @@ impl Client {
         self.buffer.is_empty() && self.fill().map_or_else(|error| !is_open(&error), |read| read == 0)
     }
 
+    /// The next so many bytes, whatever they are.
+    ///
+    /// # Panics
+    /// When they do not come.
+    pub fn exactly(&mut self, count: usize) -> Vec<u8> {
+        while self.buffer.len() < count {
+            self.fill_some().unwrap_or_else(|error| panic!("{error}, waiting for {count} bytes"));
+        }
+        self.buffer.drain(..count).collect()
+    }
+
     /// All that comes until the other side closes the connection.
     ///
     /// # Panics

@@ -22,3 +22,4 @@ mod retries;
 mod rewrites;
 mod routing;
 mod slow_start;
+mod upgrade;
