@@ -46,6 +46,8 @@ pub fn admit(exchange: &mut Exchange, headers: &mut HeaderMap, route: Option<&Ro
 }
 
 /// The response of an endpoint that has switched protocols, behind which the connection is a [`Tunnel`]'s.
+#[cold]
+#[inline(never)]
 pub fn switch(
     head: response::Parts,
     incoming: Incoming,

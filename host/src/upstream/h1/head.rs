@@ -38,13 +38,13 @@ pub(super) struct Head {
 }
 
 /// Takes the head of the final response off `buffer`, and interim ones (1xx) before it. None: more bytes are needed.
-/// `spent` counts the bytes of interim heads; `no_body` is true where the request was HEAD; `asked` are its headers. A switch of
-/// protocols is final where they ask for it: nothing behind it is HTTP.
+/// `spent` counts the bytes of interim heads; `no_body` is true where the request was HEAD; `asked` are its headers, where a switch
+/// of protocols will do: it is final where they ask for it, as nothing behind it is HTTP.
 pub(super) fn take(
     buffer: &mut BytesMut,
     spent: &mut usize,
     no_body: bool,
-    asked: &HeaderMap,
+    asked: Option<&HeaderMap>,
 ) -> Result<Option<Head>, Malformed> {
     loop {
         let before = buffer.len();
@@ -56,7 +56,9 @@ pub(super) fn take(
             return Err(Malformed("heads that do not end"));
         }
         match head.parts.status {
-            StatusCode::SWITCHING_PROTOCOLS if is_asked(&head.parts.headers, asked) => return Ok(Some(head)),
+            StatusCode::SWITCHING_PROTOCOLS if asked.is_some_and(|asked| is_asked(&head.parts.headers, asked)) => {
+                return Ok(Some(head));
+            }
             StatusCode::SWITCHING_PROTOCOLS => return Err(Malformed("a switch of protocols that was not asked for")),
             // The server's side of the proxy answers `Expect` by itself.
             status if status.is_informational() => {}
@@ -257,10 +259,14 @@ mod tests {
     use super::*;
 
     fn parse(text: &str, no_body: bool) -> Result<Option<(Head, BytesMut)>, Malformed> {
-        parse_asked(text, no_body, &HeaderMap::new())
+        parse_asked(text, no_body, None)
     }
 
-    fn parse_asked(text: &str, no_body: bool, asked: &HeaderMap) -> Result<Option<(Head, BytesMut)>, Malformed> {
+    fn parse_asked(
+        text: &str,
+        no_body: bool,
+        asked: Option<&HeaderMap>,
+    ) -> Result<Option<(Head, BytesMut)>, Malformed> {
         let mut buffer = BytesMut::from(text);
         Ok(take(&mut buffer, &mut 0, no_body, asked)?.map(|head| (head, buffer)))
     }
@@ -351,7 +357,7 @@ mod tests {
         let asked = HeaderMap::from_iter([(header::UPGRADE, HeaderValue::from_static("websocket"))]);
         let text = "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade, x-gone\r\nx-gone: 1\r\n\
                     Upgrade: WebSocket\r\ncontent-length: 5\r\nsec-websocket-accept: a\r\n\r\nhello";
-        let (head, rest) = parse_asked(text, false, &asked).unwrap().unwrap();
+        let (head, rest) = parse_asked(text, false, Some(&asked)).unwrap().unwrap();
         let mut names: Vec<_> = head.parts.headers.iter().map(|(n, v)| (n.as_str(), v.to_str().unwrap())).collect();
         names.sort_unstable();
         assert_eq!(names, [("connection", "upgrade"), ("sec-websocket-accept", "a"), ("upgrade", "WebSocket")]);
@@ -363,7 +369,7 @@ mod tests {
             "1.1 101 S\r\nconnection: upgrade\r\n",
             "1.0 101 S\r\nconnection: upgrade\r\nupgrade: websocket\r\n",
         ] {
-            assert!(parse_asked(&format!("HTTP/{other}\r\n"), false, &asked).is_err(), "{other:?}");
+            assert!(parse_asked(&format!("HTTP/{other}\r\n"), false, Some(&asked)).is_err(), "{other:?}");
         }
     }
 

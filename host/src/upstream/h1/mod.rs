@@ -170,7 +170,7 @@ impl Connection {
                     Ok(_) => {}
                     Err(error) => return Poll::Ready(Err(broken.take().unwrap_or(error).into())),
                 }
-                if let Some(found) = head::take(&mut self.room.read, &mut spent, no_body, &sent.headers)? {
+                if let Some(found) = head::take(&mut self.room.read, &mut spent, no_body, Some(&sent.headers))? {
                     return Poll::Ready(Ok(found));
                 }
             }
