@@ -84,6 +84,14 @@ impl Client {
         let _ = self.stream.shutdown(std::net::Shutdown::Write);
     }
 
+    /// Closes the connection with a reset.
+    ///
+    /// # Panics
+    /// When the system does not let it.
+    pub fn reset(self) {
+        socket2::SockRef::from(&self.stream).set_linger(Some(std::time::Duration::ZERO)).expect("a socket's option");
+    }
+
     /// Sends a request and reads the response.
     ///
     /// # Panics

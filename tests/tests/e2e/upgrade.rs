@@ -202,31 +202,29 @@ fn that_one_side_has_ended_is_passed_on_and_the_other_may_go_on() {
 }
 
 #[test]
-fn a_side_that_goes_away_takes_the_other_with_it() {
+fn a_side_that_breaks_takes_the_other_with_it() {
     let (tell, told) = mpsc::channel();
-    let origin = origin(move |head, stream| {
+    let origin = Origin::raw(move |stream| {
+        let head = read_head(stream).unwrap();
         stream.write_all(SWITCHED.as_bytes()).unwrap();
         if head.starts_with("GET /chat ") {
-            // With something unread, which makes a reset of it.
             stream.read_exact(&mut [0; 4]).unwrap();
-            let gone = stream.try_clone().unwrap();
-            let _ = gone.shutdown(Shutdown::Both);
+            // Its end is a reset.
+            socket2::SockRef::from(&*stream).set_linger(Some(Duration::ZERO)).unwrap();
         } else {
-            tell.send(stream.read(&mut [0; 16]).map_err(|error| error.kind())).unwrap();
-            let _ = stream.shutdown(Shutdown::Both);
+            tell.send(stream.read(&mut [0; 16]).ok()).unwrap();
         }
     });
     let running = start_before(&[&origin], "", "");
     let mut client = switched(&running);
-    client.send("four and more").unwrap();
-    wait_for("the client to be left", || client.closed().then_some(()));
-    drop(client);
+    client.send("four").unwrap();
+    assert!(client.closed());
     wait_for_metric(&running, "witgate_upgrades_active 0");
+
     let mut client = running.client();
     assert_eq!(client.ask(ASK.replace("/chat", "/other")).status, 101);
-    drop(client);
-    let read = told.recv_timeout(witgate_tests::PATIENCE).unwrap();
-    assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+    client.reset();
+    assert_eq!(told.recv_timeout(witgate_tests::PATIENCE).unwrap(), Some(0));
     wait_for_metric(&running, "witgate_upgrades_active 0");
 }
 
@@ -378,6 +376,25 @@ fn a_drain_lets_it_go_on_until_its_timeout() {
     running.drain();
     running.wait();
     assert!(client.closed());
+}
+
+#[test]
+fn a_listener_that_goes_cuts_it_at_the_drains_timeout() {
+    let origin = echoing();
+    let config = |listener: &str| {
+        format!(
+            "drain_timeout = \"300ms\"\n[[listener]]\nname = \"{listener}\"\nlisten = \"127.0.0.1:0\"\n\
+             [[route]]\nname = \"all\"\ncluster = \"c\"\n\
+             [[cluster]]\nname = \"c\"\nendpoints = [{{ address = \"{}\" }}]\n",
+            origin.address
+        )
+    };
+    let running = proxy::start(&config("web"));
+    let mut client = switched(&running);
+    let other = format!("{PREAMBLE}{}", config("other"));
+    assert_eq!(running.call("PUT", "/v1/config", other.as_bytes()).status, 200);
+    assert!(client.closed());
+    wait_for_metric(&running, "witgate_upgrades_active 0");
 }
 
 #[test]
