@@ -76,7 +76,9 @@ struct Way {
 
 impl Way {
     /// Begins with what was read already.
-    fn new(held: Bytes) -> Self {
+    fn new(read: Bytes) -> Self {
+        // None of it may still be all of the memory that a request was read into.
+        let held = if read.is_empty() { Bytes::new() } else { read };
         Self { held, unflushed: false, ended: false, over: false, moved: false }
     }
 
@@ -197,5 +199,74 @@ impl Idle {
             self.timer.as_mut().reset(due);
         }
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter, DuplexStream, duplex};
+
+    use super::*;
+
+    /// Polls what is ready at once, as memory mostly is.
+    #[track_caller]
+    fn now<T>(future: impl Future<Output = T>) -> Option<T> {
+        match std::pin::pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(output) => Some(output),
+            Poll::Pending => None,
+        }
+    }
+
+    fn poll(
+        way: &mut Way,
+        from: &mut DuplexStream,
+        to: &mut (impl AsyncWrite + Unpin),
+    ) -> Poll<Result<(), io::ErrorKind>> {
+        let polled = way.poll(from, to, &mut [0; 8], &mut Context::from_waker(Waker::noop()));
+        polled.map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn what_is_laid_over_a_socket_is_flushed_when_no_more_comes() {
+        let ((mut near, mut from), (to, mut far)) = (duplex(64), duplex(64));
+        let (mut way, mut to) = (Way::new(Bytes::from_static(b"early ")), BufWriter::new(to));
+        now(near.write_all(b"and late")).unwrap().unwrap();
+        assert!(poll(&mut way, &mut from, &mut to).is_pending());
+        let mut read = [0; 14];
+        now(far.read_exact(&mut read)).expect("all of it is there").unwrap();
+        assert_eq!(&read, b"early and late");
+    }
+
+    #[test]
+    fn no_more_is_read_than_one_piece_that_is_not_taken() {
+        let ((mut near, mut from), (mut to, mut far)) = (duplex(64), duplex(4));
+        let mut way = Way::new(Bytes::new());
+        now(near.write_all(&[7; 24])).unwrap().unwrap();
+        assert!(poll(&mut way, &mut from, &mut to).is_pending());
+        assert_eq!((way.held.len(), way.has_moved(), way.has_moved()), (4, true, false), "4 of 8 bytes are taken");
+        drop(near);
+        let mut read = Vec::new();
+        loop {
+            let polled = poll(&mut way, &mut from, &mut to);
+            let mut piece = [0; 4];
+            let n = now(far.read(&mut piece)).expect("a piece or the end").unwrap();
+            read.extend_from_slice(&piece[..n]);
+            if n == 0 {
+                assert_eq!((polled, way.held.len()), (Poll::Ready(Ok(())), 0));
+                break;
+            }
+        }
+        assert_eq!(read, [7; 24]);
+    }
+
+    #[test]
+    fn a_side_that_takes_no_more_ends_one_way_without_an_error() {
+        let ((mut near, mut from), (mut to, far)) = (duplex(64), duplex(64));
+        drop(far);
+        now(near.write_all(b"hello")).unwrap().unwrap();
+        assert_eq!(poll(&mut Way::new(Bytes::new()), &mut from, &mut to), Poll::Ready(Ok(())));
+        assert_eq!(poll(&mut Way::new(Bytes::from_static(b"early")), &mut from, &mut to), Poll::Ready(Ok(())));
     }
 }

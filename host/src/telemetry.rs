@@ -176,6 +176,10 @@ pub struct WorkerCells {
     pub mirrors_failed: Cell,
     /// Copies that were not sent, or not to their end.
     pub mirrors_dropped: Cell,
+    /// Connections that went on in another protocol.
+    pub upgraded: Cell,
+    /// Those of them that ended.
+    pub upgrades_ended: Cell,
     /// Accepts that failed (out of file descriptors, for one).
     pub accept_failed: Cell,
     /// Connections that did not begin with a header of the PROXY protocol.

@@ -71,6 +71,14 @@ impl Client {
         Self { stream: self.stream.try_clone().expect("a file descriptor"), buffer: Vec::new() }
     }
 
+    /// Closes the connection with a reset.
+    ///
+    /// # Panics
+    /// When the system does not let it.
+    pub fn reset(self) {
+        socket2::SockRef::from(&self.stream).set_linger(Some(std::time::Duration::ZERO)).expect("a socket's option");
+    }
+
     /// Says that nothing more will be sent.
     pub fn finish(&self) {
         let _ = self.stream.shutdown(std::net::Shutdown::Write);
@@ -133,6 +141,17 @@ impl<S: Read + Write> Client<S> {
     pub fn closed(&mut self) -> bool {
         let is_open = |error: &io::Error| matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
         self.buffer.is_empty() && self.fill().map_or_else(|error| !is_open(&error), |read| read == 0)
+    }
+
+    /// The next so many bytes, whatever they are.
+    ///
+    /// # Panics
+    /// When they do not come.
+    pub fn exactly(&mut self, count: usize) -> Vec<u8> {
+        while self.buffer.len() < count {
+            self.fill_some().unwrap_or_else(|error| panic!("{error}, waiting for {count} bytes"));
+        }
+        self.buffer.drain(..count).collect()
     }
 
     /// All that comes until the other side closes the connection.

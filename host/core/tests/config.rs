@@ -148,6 +148,8 @@ mod accepted {
         let retry = Retry { attempts: 2, on, per_try_timeout: Some(seconds(1)), backoff: seconds(0), hedge: true };
         let mirror = Mirror { cluster: "api-canary".to_owned(), percent: 0.5 };
         assert_eq!((&config.routes[1].mirror, &config.routes[0].mirror), (&Some(mirror), &None));
+        let upgrades = [0, 1].map(|route: usize| config.routes[route].upgrade.join(" "));
+        assert_eq!(upgrades, ["websocket", "websocket x-proto/1.0"]);
         assert_eq!((config.routes[1].retry, config.routes[0].retry), (Some(retry), None));
         assert_eq!(config.clusters[0].retry_budget, RetryBudget { percent: 50, min: 3 });
         let header = |name: &str| name.parse::<HeaderName>().unwrap();
@@ -540,6 +542,28 @@ error: `protocol` is not supported by this version of Witgate
                 "9:8 route[0].mirror: `cluster` is missing |…",
                 "9:17 route[0].mirror.percent: bad `percent`: 101 is out of range | a number from 0 to 100 | -",
                 "10:9 route[0].rewrite: neither `path_prefix` nor `host` |…",
+            ],
+        );
+    }
+
+    #[test]
+    fn upgrades() {
+        let never = "is never passed on: requests behind it would not be looked at |…";
+        check_route(
+            "cluster='c'\nupgrade=['h2c','HTTP/2.0','web socket','a/','',7]\n",
+            &[
+                &format!("4:10 route[0].upgrade[0]: bad element of `upgrade`: \"h2c\" {never}"),
+                &format!("4:16 route[0].upgrade[1]: bad element of `upgrade`: \"HTTP/2.0\" {never}"),
+                "4:27 route[0].upgrade[2]: bad element of `upgrade`: \"web socket\" is not a protocol's name |…",
+                "4:40 route[0].upgrade[3]: bad element of `upgrade`: \"a/\" is not a protocol's name |…",
+                "4:45 route[0].upgrade[4]: bad element of `upgrade`: \"\" is not a protocol's name |…",
+                "4:48 route[0].upgrade[5]: an element of `upgrade` must be a string, not an integer |…",
+            ],
+        );
+        check_route(
+            "cluster='c'\nupgrade='websocket'\n",
+            &[
+                "4:9 route[0].upgrade: `upgrade` must be an array, not a string | names of protocols, such as [\"websocket\"]; [] forbids all |…",
             ],
         );
     }

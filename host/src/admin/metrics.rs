@@ -140,6 +140,10 @@ impl Scrape {
         let servers = self.generation.tls.servers.iter();
         let expiries = servers.map(|(listener, server)| ([("listener", listener)], server.not_after as f64));
         page.family(names::TLS_CERTIFICATE_EXPIRY, expiries, gauge)?;
+        let ended = self.telemetry.sum(|cells| cells.upgrades_ended.read());
+        let upgraded = self.telemetry.sum(|cells| cells.upgraded.read());
+        page.one(names::UPGRADES, Some(upgraded), counter)?;
+        page.one(names::UPGRADES_ACTIVE, Some(upgraded.saturating_sub(ended)), gauge)?;
         page.one(names::UPSTREAM_CONNECTIONS, sum(|cells| cells.connected.read()), counter)?;
         page.one(names::UPSTREAM_CONNECT_FAILURES, sum(|cells| cells.connect_failed.read()), counter)?;
         page.one(names::UPSTREAM_REUSED, sum(|cells| cells.reused.read()), counter)?;

@@ -17,7 +17,8 @@ use crate::{
 };
 
 /// `{"generation", "routes": [{"name", "listeners", "match", "action", "affinity", "plugins", "timeout_ms",
-/// "retry", "mirror", "rate_limit", "rewrite", "request_headers", "response_headers", "responses", "mean_ms"}]}`, in file order.
+/// "retry", "mirror", "upgrade", "rate_limit", "rewrite", "request_headers", "response_headers", "responses", "mean_ms"}]}`, in
+/// file order.
 pub(super) fn list(control: &Control) -> Reply {
     let generation = control.live.load();
     let routes: Vec<Value> =
@@ -46,6 +47,7 @@ fn one(route: &Route, plan: &RoutePlan) -> Value {
         "timeout_ms": route.timeout.map(millis),
         "retry": retry(&route.retry.unwrap_or_default()),
         "mirror": route.mirror.as_ref().map(|to| json!({ "cluster": to.cluster, "percent": number(to.percent, 4) })),
+        "upgrade": route.upgrade,
         "rate_limit": route.rate_limit.as_ref().map(rate_limit),
         "rewrite": route.rewrite.as_ref().map(rewrite),
         "request_headers": header_rules(&route.request_headers),
@@ -219,6 +221,7 @@ mod tests {
             },
             response_headers: HeaderRules::default(),
             mirror: None,
+            upgrade: Vec::new(),
         }
     }
 

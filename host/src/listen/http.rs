@@ -105,10 +105,19 @@ where
             .max_buf_size(http1_buffer(limits.header_bytes))
             .serve_connection(io, service(worker, conn)),
     );
-    if !drive(conn, Pin::new(&mut *connection), http1::Connection::graceful_shutdown, Conn::should_rest).await {
-        return None;
-    }
-    let parts = connection.into_parts();
+    let ended = drive(conn, Pin::new(&mut *connection), http1::Connection::graceful_shutdown, Conn::should_rest).await;
+    let parts = match ended {
+        Ended::Rests => connection.into_parts(),
+        Ended::Broken => return None,
+        Ended::Done => {
+            // hyper is done with a connection that switches protocols only once it has written its answer.
+            let successor = conn.take_over()?;
+            let parts = connection.into_parts();
+            let client = Box::new(parts.io.into_inner().into_stream());
+            successor.run(Rc::clone(conn), client, parts.read_buf).await;
+            return None;
+        }
+    };
     Some((parts.io.into_inner().into_stream(), parts.read_buf))
 }
 
@@ -183,13 +192,23 @@ async fn read_some(worker: &Worker, stream: &mut (impl AsyncRead + Unpin), into:
     read.await.is_ok_and(|read| read > 0)
 }
 
-/// Polls a connection, obeying what the worker asks of it. Returns whether it ended by `rests`, and not for good.
+/// How the driving of a connection ended.
+enum Ended {
+    /// Its last request was answered.
+    Done,
+    /// It goes on when there is something to be read.
+    Rests,
+    /// It broke, or the worker wants it closed at once.
+    Broken,
+}
+
+/// Polls a connection, obeying what the worker asks of it.
 async fn drive<C, E>(
     conn: &Rc<Conn>,
     mut connection: Pin<&mut C>,
     finish: impl Fn(Pin<&mut C>),
     rests: impl Fn(&Conn) -> bool,
-) -> bool
+) -> Ended
 where
     C: Future<Output = Result<(), E>>,
     E: std::fmt::Display,
@@ -198,23 +217,23 @@ where
     let ended = std::future::poll_fn(|cx| {
         let signal = conn.poll_signal(cx);
         if signal == Signal::Kill {
-            return Poll::Ready(Ok(false));
+            return Poll::Ready(Ok(Ended::Broken));
         }
         // Before it is asked to finish: what has arrived is a request in flight, over which hyper would close.
         if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
-            return Poll::Ready(ended.map(|()| false));
+            return Poll::Ready(ended.map(|()| Ended::Done));
         }
         if signal == Signal::Finish && !finishing && !conn.reading_head() {
             finishing = true;
             finish(connection.as_mut());
-            return connection.as_mut().poll(cx).map_ok(|()| false);
+            return connection.as_mut().poll(cx).map_ok(|()| Ended::Done);
         }
-        if signal == Signal::None && rests(conn) { Poll::Ready(Ok(true)) } else { Poll::Pending }
+        if signal == Signal::None && rests(conn) { Poll::Ready(Ok(Ended::Rests)) } else { Poll::Pending }
     })
     .await;
     ended.unwrap_or_else(|error| {
         tracing::debug!(peer = %conn.peer, %error, "connection ended");
-        false
+        Ended::Broken
     })
 }
 

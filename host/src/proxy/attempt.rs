@@ -64,7 +64,9 @@ pub async fn forward(flight: &mut Flight) -> Outcome {
         rewrite.apply(head).map_err(|_| Reason::UriTooLong)?;
     }
     let delivery = exchange.delivery();
-    if let Some(mirror) = delivery.and_then(|delivery| delivery.mirror) {
+    if let Some(mirror) = delivery.and_then(|delivery| delivery.mirror)
+        && !exchange.may_upgrade()
+    {
         mirror::begin(&worker, &generation, mirror, head, body, forward.hash);
     }
     let mut tries = Tries::new(delivery.and_then(|delivery| delivery.retry), head, body);
@@ -78,7 +80,7 @@ pub async fn forward(flight: &mut Flight) -> Outcome {
                 // A try with a time of its own is on the heap, as it is rare: what a request's future holds is moved with it.
                 let sent = match tries.time() {
                     None => Some(sending.await),
-                    Some(time) if tries.hedges() => {
+                    Some(time) if tries.hedges() && !exchange.may_upgrade() => {
                         let race = Race { worker: &worker, cluster, forward, head, body, exchange, tries: &mut tries };
                         Some(Box::pin(race.run(sending, time, &mut index, &mut began)).await)
                     }

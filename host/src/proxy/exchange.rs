@@ -9,6 +9,7 @@ use std::{
 
 use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use witgate_core::{
+    config::ListenerLimits,
     endpoint::{Endpoint, InFlight, Outcome},
     limits::Counted,
     outlier,
@@ -17,6 +18,7 @@ use witgate_core::{
 use crate::{
     drain::Phase,
     generation::{Cluster, Delivery, Extras, Held, RoutePlan},
+    telemetry::RouteMetrics,
     upstream::Connection,
     worker::{
         Worker,
@@ -47,6 +49,19 @@ pub struct Exchange {
     settled: bool,
     /// Whether more of the request was to come when it was answered.
     early: bool,
+    /// Whether it asks for another protocol, and may.
+    upgrade: bool,
+}
+
+/// What is held of a request's accounts while its connection goes on in another protocol: not the generation, as such a
+/// connection may outlive many. Dropping it settles them.
+pub struct Switched {
+    worker: Rc<Worker>,
+    metrics: Arc<RouteMetrics>,
+    /// From the request's head to the switch.
+    took: Duration,
+    _in_flight: Option<InFlight>,
+    _admitted: Option<Counted>,
 }
 
 impl Exchange {
@@ -66,6 +81,7 @@ impl Exchange {
             admitted: None,
             settled: false,
             early: false,
+            upgrade: false,
         }
     }
 
@@ -143,6 +159,11 @@ impl Exchange {
         &self.generation
     }
 
+    /// The client's connection.
+    pub fn conn(&self) -> &Rc<Conn> {
+        &self.conn
+    }
+
     /// Whose request it is.
     pub fn worker(&self) -> &Rc<Worker> {
         &self.worker
@@ -152,6 +173,31 @@ impl Exchange {
     /// not waited for, and the connection is closed behind the answer: which it has to say.
     pub fn answered_early(&mut self) {
         self.early = self.version != Version::HTTP_2;
+    }
+
+    /// The request asks for another protocol, and may.
+    pub fn upgrade(&mut self) {
+        self.upgrade = true;
+    }
+
+    /// Whether it does: such a request goes to one endpoint at a time, and nowhere beside.
+    pub fn may_upgrade(&self) -> bool {
+        self.upgrade
+    }
+
+    /// The endpoint has switched protocols. What is held from now on, and for how long the connection may then be silent.
+    pub fn switch(mut self, now: Instant) -> (Switched, Duration) {
+        self.settled = true;
+        self.worker.cells().upgraded.up();
+        let switched = Switched {
+            worker: Rc::clone(&self.worker),
+            metrics: Arc::clone(self.metrics()),
+            took: self.took(now),
+            _in_flight: self.in_flight.take(),
+            _admitted: self.admitted.take(),
+        };
+        let limits = self.generation.listener(self.conn.socket).map(|listener| listener.limits.idle_timeout);
+        (switched, limits.unwrap_or_else(|| ListenerLimits::default().idle_timeout))
     }
 
     /// The response's head is known; it gets the last word on what concerns the client's connection.
@@ -200,10 +246,16 @@ impl Exchange {
         }
         self.in_flight = None;
         self.admitted = None;
-        let metrics = self.plan().map_or(&self.worker.telemetry.unrouted, |route| &route.metrics);
-        let took = self.began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
-        metrics.record(self.worker.id, self.status, took);
+        self.metrics().record(self.worker.id, self.status, self.took(now));
         self.conn.end();
+    }
+
+    fn metrics(&self) -> &Arc<RouteMetrics> {
+        self.plan().map_or(&self.worker.telemetry.unrouted, |route| &route.metrics)
+    }
+
+    fn took(&self, now: Instant) -> Duration {
+        self.began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began))
     }
 }
 
@@ -233,5 +285,19 @@ impl Drop for Exchange {
         if !self.settled {
             self.aborted();
         }
+    }
+}
+
+impl Switched {
+    /// Whose it is.
+    pub fn worker(&self) -> &Rc<Worker> {
+        &self.worker
+    }
+}
+
+impl Drop for Switched {
+    fn drop(&mut self) {
+        self.metrics.record(self.worker.id, Some(StatusCode::SWITCHING_PROTOCOLS), self.took);
+        self.worker.cells().upgrades_ended.up();
     }
 }

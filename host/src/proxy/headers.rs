@@ -38,6 +38,7 @@ pub struct Found {
     hop_by_hop: bool,
     /// Something is said of a client's certificate.
     client_cert: bool,
+    upgrade: bool,
 }
 
 impl Found {
@@ -49,7 +50,8 @@ impl Found {
                 header::HOST => found.hosts += 1,
                 header::CONTENT_LENGTH => found.length = true,
                 header::TRANSFER_ENCODING => (found.encoding, found.hop_by_hop) = (true, true),
-                header::CONNECTION | header::UPGRADE | header::TE => found.hop_by_hop = true,
+                header::UPGRADE => (found.upgrade, found.hop_by_hop) = (true, true),
+                header::CONNECTION | header::TE => found.hop_by_hop = true,
                 // Those without a name of their own in `http`.
                 _ => match name.as_str() {
                     "keep-alive" | "proxy-connection" => found.hop_by_hop = true,
@@ -141,6 +143,33 @@ fn length_stands_beside_encoding(burst: &[u8]) -> bool {
 
 fn is_named(line: &[u8], name: &[u8]) -> bool {
     line.get(..name.len()).is_some_and(|n| n.eq_ignore_ascii_case(name)) && line.get(name.len()) == Some(&b':')
+}
+
+/// The one protocol that a request asks to switch to, where it does so as it must (RFC 9110 §7.8) and has no body: what came
+/// behind a body that ends early might be taken for the other protocol, or for HTTP, by one side alone.
+pub fn upgrade(head: &Head, found: &Found) -> Option<HeaderValue> {
+    if !found.upgrade || found.encoding || head.version != Version::HTTP_11 {
+        return None;
+    }
+    let is_empty = !found.length || found.length(&head.headers) == Some(0);
+    let mut protocols = head.headers.get_all(header::UPGRADE).iter();
+    let protocol = protocols.next().filter(|_| is_empty && protocols.next().is_none())?;
+    let is_one = !protocol.is_empty() && protocol.as_bytes().iter().all(|b| b.is_ascii_graphic() && *b != b',');
+    let mut options = head.headers.get_all(header::CONNECTION).iter().flat_map(|v| v.as_bytes().split(|b| *b == b','));
+    let is_named = options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
+    (is_one && is_named).then(|| protocol.clone())
+}
+
+/// Puts back what [`remove_hop_by_hop`] took of a request that asks for another protocol, and no more of it.
+pub fn keep_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, protocol);
+}
+
+/// Has a request no longer ask for another protocol.
+pub fn drop_upgrade(headers: &mut HeaderMap) {
+    headers.remove(header::CONNECTION);
+    headers.remove(header::UPGRADE);
 }
 
 /// Removes what concerns one connection only, and what `Connection` names. Framing and `Host` stay whatever it names:

@@ -12,6 +12,7 @@ mod hedge;
 mod mirror;
 mod reply;
 mod tries;
+mod upgrade;
 
 use std::{
     convert::Infallible,
@@ -22,7 +23,7 @@ use std::{
     time::Instant,
 };
 
-use http::{Request, Response, request};
+use http::{Request, Response, StatusCode, request};
 use hyper::body::Incoming;
 use witgate_core::{config, request::Head};
 
@@ -99,6 +100,9 @@ pub fn handle(worker: &Rc<Worker>, conn: &Rc<Conn>, request: Request<Incoming>) 
 /// The response to what came of a flight.
 fn concluded(outcome: attempt::Outcome, mut exchange: Exchange, deadline: Option<Deadline>) -> Response<Body> {
     match outcome {
+        Ok((head, incoming, now)) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
+            upgrade::switch(head, incoming, exchange, now)
+        }
         Ok((mut head, incoming, now)) => {
             exchange.answered(head.status, &mut head.headers);
             Response::from_parts(head, Body::upstream(incoming, exchange, deadline, now))
@@ -147,12 +151,15 @@ fn plan(
     let index = generation.listener_index(conn.socket);
     let listener = index.and_then(|index| generation.config.listeners.get(index));
     let (parts, incoming) = request.into_parts();
-    let mut head = accept(worker, conn, listener, parts)?;
+    let (mut head, upgrade) = accept(worker, conn, listener, parts)?;
     // Only now, so that one reading serves the request, the first question and, by way of its end, the next.
     let now = Instant::now();
     exchange.accepted(now);
     let route = index.and_then(|index| generation.routes.table.find(index, &head)).ok_or(Reason::NoRoute)?;
     exchange.routed(route);
+    if upgrade {
+        upgrade::admit(exchange, &mut head.headers, generation.config.routes.get(route));
+    }
     // Before any plugin is asked: who is over the limit costs no more than this.
     if let Some(limiter) = exchange.extras().and_then(|extras| extras.limiter.as_deref())
         && let Err(wait) = limiter.take(&head, now)
@@ -177,13 +184,14 @@ fn plan(
     }
 }
 
-/// Checks a head against the protocol and the listener's limits, and makes it one that can be sent on.
+/// Checks a head against the protocol and the listener's limits, and makes it one that can be sent on. Tells whether it asks
+/// for another protocol.
 fn accept(
     worker: &Worker,
     conn: &Conn,
     listener: Option<&config::Listener>,
     parts: request::Parts,
-) -> Result<Box<Head>, Reason> {
+) -> Result<(Box<Head>, bool), Reason> {
     let mut head = Box::new(Head {
         method: parts.method,
         uri: parts.uri,
@@ -209,9 +217,14 @@ fn accept(
             head.client = headers::client_address(&head.headers, conn, &listener.trusted_proxies);
         }
     }
+    let upgrade = headers::upgrade(&head, &found);
+    let upgrades = upgrade.is_some();
     headers::remove_hop_by_hop(&mut head.headers, &found);
+    if let Some(protocol) = upgrade {
+        headers::keep_upgrade(&mut head.headers, protocol);
+    }
     headers::set_forwarded(&mut head, &found, conn, || u128::from(worker.random()) << 64 | u128::from(worker.random()));
-    Ok(head)
+    Ok((head, upgrades))
 }
 
 /// Seconds since 1970, for what outlives the process: a sticky cookie's expiry.

@@ -64,6 +64,8 @@ metrics! {
         "TLS handshakes of clients that were not begun: there were as many as tls.max_handshakes allows";
     TLS_CERTIFICATE_EXPIRY: Gauge "witgate_tls_certificate_expiry_timestamp_seconds",
         "When the first of the listener's certificates to end is no longer valid, in seconds since 1970. {listener}";
+    UPGRADES: Counter "witgate_upgrades_total", "Requests behind which the connection went on in another protocol";
+    UPGRADES_ACTIVE: Gauge "witgate_upgrades_active", "Connections that go on in another protocol now";
 
     UPSTREAM_CONNECTIONS: Counter "witgate_upstream_connections_total", "Connections made to endpoints";
     UPSTREAM_CONNECT_FAILURES: Counter "witgate_upstream_connect_failures_total",

@@ -13,6 +13,7 @@ use slab::Slab;
 use tokio::sync::Notify;
 use witgate_core::request::Scheme;
 
+use super::takeover::Takeover;
 use crate::upstream;
 
 /// Where a connection stands between two requests.
@@ -69,6 +70,8 @@ pub struct Conn {
     recent: RefCell<Vec<u8>>,
     /// How many of them are kept: a head of the largest size, and what may have been read behind it.
     recent_max: usize,
+    /// Who goes on with it once its last request was answered.
+    successor: RefCell<Option<Box<dyn Takeover>>>,
 }
 
 /// How much hyper reads ahead of what it has parsed. Bodies go through the same buffer as heads: a smaller one costs
@@ -104,6 +107,7 @@ impl Conn {
             waker: RefCell::new(None),
             recent: RefCell::new(Vec::new()),
             recent_max: header_bytes.saturating_add(http1_buffer(header_bytes)),
+            successor: RefCell::new(None),
         })
     }
 
@@ -227,6 +231,18 @@ impl Conn {
     /// The bytes read since the connection was last idle.
     pub fn recent(&self) -> std::cell::Ref<'_, Vec<u8>> {
         self.recent.borrow()
+    }
+
+    /// Has another go on with the connection behind the answer to the request in flight, which stays in flight.
+    pub fn hand_over(&self, to: Box<dyn Takeover>) {
+        self.successor.replace(Some(to));
+    }
+
+    /// Who goes on with it, if anybody does. No head will be read any more.
+    pub fn take_over(&self) -> Option<Box<dyn Takeover>> {
+        let successor = self.successor.take()?;
+        self.recent.take();
+        Some(successor)
     }
 
     /// Asks for something; a stronger wish replaces a weaker one.

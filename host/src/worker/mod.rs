@@ -3,6 +3,7 @@
 
 pub mod conn;
 pub mod deadlines;
+pub mod takeover;
 
 use std::{
     cell::{Cell, RefCell},

@@ -25,3 +25,4 @@ mod routing;
 mod slow_start;
 mod tcp;
 mod tls;
+mod upgrade;

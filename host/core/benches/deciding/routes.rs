@@ -115,5 +115,6 @@ fn any() -> Route {
         request_headers: HeaderRules::default(),
         response_headers: HeaderRules::default(),
         mirror: None,
+        upgrade: Vec::new(),
     }
 }

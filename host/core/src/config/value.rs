@@ -307,10 +307,31 @@ pub(super) fn header_name(text: &str) -> Result<HeaderName, Bad> {
     name.map_err(|_| Bad::new(format!("{} is not a header name", quoted(text))))
 }
 
+/// RFC 9110 section 5.6.2.
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+}
+
+/// What an `Upgrade` header names, in lower case: a token, perhaps with a version (RFC 9110 section 7.8).
+pub(super) fn protocol(text: &str) -> Result<String, Bad> {
+    let (name, version) = text.split_once('/').unwrap_or((text, "-"));
+    if !is_token(name) || !is_token(version) {
+        return Err(Bad::new(format!("{} is not a protocol's name", quoted(text))));
+    }
+    let lower = text.to_ascii_lowercase();
+    // Requests behind it would pass by routes and rules: request smuggling.
+    if matches!(name.to_ascii_lowercase().as_str(), "h2c" | "h2" | "http" | "tls") {
+        return Err(Bad::new(format!(
+            "{} is never passed on: requests behind it would not be looked at",
+            quoted(text)
+        )));
+    }
+    Ok(lower)
+}
+
 /// A cookie's name: a token. RFC 6265 section 4.1.1.
 pub(super) fn cookie_name(text: &str) -> Result<String, Bad> {
-    let symbol = |b: u8| b"!#$%&'*+-.^_`|~".contains(&b);
-    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_alphanumeric() || symbol(b)) {
+    if !is_token(text) {
         return Err(Bad::new(format!("{} is not a cookie name", quoted(text))));
     }
     Ok(text.to_owned())

@@ -34,6 +34,7 @@ fn route(hosts: &[&str], path: PathMatch) -> Route {
         request_headers: HeaderRules::default(),
         response_headers: HeaderRules::default(),
         mirror: None,
+        upgrade: Vec::new(),
     }
 }
 

@@ -8,7 +8,7 @@ use super::{super::RequestBody, head, send::Sending};
 
 /// Takes a response's head off `read`. None where it is not whole, or not right.
 pub fn take_head(read: &mut BytesMut) -> Option<response::Parts> {
-    Some(head::take(read, &mut 0, false).ok()??.parts)
+    Some(head::take(read, &mut 0, false, None).ok()??.parts)
 }
 
 /// Begins to send a request without a body, in the room of `lines`; what is to be written.

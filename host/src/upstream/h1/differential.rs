@@ -57,7 +57,7 @@ fn own(pieces: &[&[u8]], no_body: bool) -> Result<Read, String> {
     let found = loop {
         let Some(piece) = rest.next() else { return Err(String::new()) };
         buffer.extend_from_slice(piece);
-        if let Some(found) = head::take(&mut buffer, &mut spent, no_body).map_err(|e| e.to_string())? {
+        if let Some(found) = head::take(&mut buffer, &mut spent, no_body, None).map_err(|e| e.to_string())? {
             break found;
         }
     };

@@ -38,8 +38,14 @@ pub(super) struct Head {
 }
 
 /// Takes the head of the final response off `buffer`, and interim ones (1xx) before it. None: more bytes are needed.
-/// `spent` counts the bytes of interim heads; `no_body` is true where the request was HEAD.
-pub(super) fn take(buffer: &mut BytesMut, spent: &mut usize, no_body: bool) -> Result<Option<Head>, Malformed> {
+/// `spent` counts the bytes of interim heads; `no_body` is true where the request was HEAD; `asked` are its headers, where a switch
+/// of protocols will do: it is final where they ask for it, as nothing behind it is HTTP.
+pub(super) fn take(
+    buffer: &mut BytesMut,
+    spent: &mut usize,
+    no_body: bool,
+    asked: Option<&HeaderMap>,
+) -> Result<Option<Head>, Malformed> {
     loop {
         let before = buffer.len();
         let Some(head) = take_one(buffer, no_body)? else {
@@ -50,7 +56,9 @@ pub(super) fn take(buffer: &mut BytesMut, spent: &mut usize, no_body: bool) -> R
             return Err(Malformed("heads that do not end"));
         }
         match head.parts.status {
-            // Nobody asked for another protocol.
+            StatusCode::SWITCHING_PROTOCOLS if asked.is_some_and(|asked| is_asked(&head.parts.headers, asked)) => {
+                return Ok(Some(head));
+            }
             StatusCode::SWITCHING_PROTOCOLS => return Err(Malformed("a switch of protocols that was not asked for")),
             // The server's side of the proxy answers `Expect` by itself.
             status if status.is_informational() => {}
@@ -84,15 +92,36 @@ fn take_one(buffer: &mut BytesMut, no_body: bool) -> Result<Option<Head>, Malfor
         collected.take(name, || head.slice_ref(field.value), field.value, &mut map)?;
     }
     collected.named.into_iter().for_each(|name| drop(map.remove(name)));
-    if status == StatusCode::NO_CONTENT {
+    match status {
         // It has none to tell (RFC 9110 §8.6), and HTTP/2 clients take it for a promise.
-        map.remove(header::CONTENT_LENGTH);
+        StatusCode::NO_CONTENT => drop(map.remove(header::CONTENT_LENGTH)),
+        StatusCode::SWITCHING_PROTOCOLS if http_11 => {
+            collected.close = true;
+            map.remove(header::CONTENT_LENGTH);
+            if let Some(protocol) = protocol(parsed.headers) {
+                map.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+                map.insert(header::UPGRADE, field_value(head.slice_ref(protocol))?);
+            }
+        }
+        _ => {}
     }
     let framing = framing(status, no_body, http_11, collected.length, collected.chunked)?;
     let (mut parts, ()) = Response::new(()).into_parts();
     (parts.status, parts.headers, parts.version) = (status, map, Version::HTTP_11);
     let keep_alive = collected.keep_alive && !collected.close && framing != Framing::Close;
     Ok(Some(Head { parts, framing, keep_alive }))
+}
+
+/// The one protocol that a switch is to.
+fn protocol<'h>(headers: &[httparse::Header<'h>]) -> Option<&'h [u8]> {
+    let mut named = headers.iter().filter(|field| field.name.eq_ignore_ascii_case("upgrade"));
+    named.next().filter(|_| named.next().is_none()).map(|field| field.value)
+}
+
+/// Whether a switch is to the protocol that was asked for (RFC 9110 §7.8).
+fn is_asked(switched: &HeaderMap, asked: &HeaderMap) -> bool {
+    let [to, asked] = [switched, asked].map(|headers| headers.get(header::UPGRADE));
+    to.zip(asked).is_some_and(|(to, asked)| to.as_bytes().eq_ignore_ascii_case(asked.as_bytes()))
 }
 
 /// What the headers say of the connection and of the framing.
@@ -230,8 +259,16 @@ mod tests {
     use super::*;
 
     fn parse(text: &str, no_body: bool) -> Result<Option<(Head, BytesMut)>, Malformed> {
+        parse_asked(text, no_body, None)
+    }
+
+    fn parse_asked(
+        text: &str,
+        no_body: bool,
+        asked: Option<&HeaderMap>,
+    ) -> Result<Option<(Head, BytesMut)>, Malformed> {
         let mut buffer = BytesMut::from(text);
-        Ok(take(&mut buffer, &mut 0, no_body)?.map(|head| (head, buffer)))
+        Ok(take(&mut buffer, &mut 0, no_body, asked)?.map(|head| (head, buffer)))
     }
 
     #[track_caller]
@@ -312,6 +349,27 @@ mod tests {
             "hello\r\n\r\n",
         ] {
             assert!(parse(text, false).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_switch_is_to_the_one_protocol_that_was_asked_for() {
+        let asked = HeaderMap::from_iter([(header::UPGRADE, HeaderValue::from_static("websocket"))]);
+        let text = "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade, x-gone\r\nx-gone: 1\r\n\
+                    Upgrade: WebSocket\r\ncontent-length: 5\r\nsec-websocket-accept: a\r\n\r\nhello";
+        let (head, rest) = parse_asked(text, false, Some(&asked)).unwrap().unwrap();
+        let mut names: Vec<_> = head.parts.headers.iter().map(|(n, v)| (n.as_str(), v.to_str().unwrap())).collect();
+        names.sort_unstable();
+        assert_eq!(names, [("connection", "upgrade"), ("sec-websocket-accept", "a"), ("upgrade", "WebSocket")]);
+        assert_eq!((head.framing, head.keep_alive, &rest[..]), (Framing::Length(0), false, &b"hello"[..]));
+        for other in [
+            "1.1 101 S\r\nconnection: upgrade\r\nupgrade: h2c\r\n",
+            "1.1 101 S\r\nconnection: upgrade\r\nupgrade: websocket, h2c\r\n",
+            "1.1 101 S\r\nconnection: upgrade\r\nupgrade: websocket\r\nupgrade: websocket\r\n",
+            "1.1 101 S\r\nconnection: upgrade\r\n",
+            "1.0 101 S\r\nconnection: upgrade\r\nupgrade: websocket\r\n",
+        ] {
+            assert!(parse_asked(&format!("HTTP/{other}\r\n"), false, Some(&asked)).is_err(), "{other:?}");
         }
     }
 

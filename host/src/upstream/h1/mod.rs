@@ -20,7 +20,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, response};
+use http::{Method, StatusCode, response};
 use http_body::{Frame, SizeHint};
 use tokio::io::AsyncReadExt;
 use witgate_core::{config, endpoint::Endpoint, request::Head};
@@ -167,11 +167,11 @@ impl Connection {
     /// Where no response came; the connection is closed.
     pub async fn exchange(
         mut self: Box<Self>,
-        head: &Head,
+        sent: &Head,
         body: RequestBody,
     ) -> Result<(response::Parts, Incoming), Failed> {
-        let no_body = head.method == Method::HEAD;
-        let mut sending = Sending::new(head, body, std::mem::take(&mut self.room.lines));
+        let no_body = sent.method == Method::HEAD;
+        let mut sending = Sending::new(sent, body, std::mem::take(&mut self.room.lines));
         let mut broken = None;
         let mut spent = 0;
         let found = std::future::poll_fn(|cx| {
@@ -189,7 +189,7 @@ impl Connection {
                     Ok(_) => {}
                     Err(error) => return Poll::Ready(Err(broken.take().unwrap_or(error).into())),
                 }
-                if let Some(found) = head::take(&mut self.room.read, &mut spent, no_body)? {
+                if let Some(found) = head::take(&mut self.room.read, &mut spent, no_body, Some(&sent.headers))? {
                     return Poll::Ready(Ok(found));
                 }
             }
@@ -201,6 +201,9 @@ impl Connection {
                 let sending = if sending.is_done() {
                     self.room.lines = sending.into_lines();
                     None
+                } else if found.parts.status == StatusCode::SWITCHING_PROTOCOLS {
+                    let error = Malformed("a switch of protocols before the request was whole").into();
+                    return Err(Failed { error, unanswered: false });
                 } else {
                     broken.is_none().then(|| Box::new(sending))
                 };
@@ -226,6 +229,11 @@ impl Connection {
             *size = (*size * 2).min(READ_MAX);
         }
         Poll::Ready(Ok(n))
+    }
+
+    /// What it runs over, for another protocol.
+    pub fn stream(&mut self) -> &mut Stream {
+        &mut self.stream
     }
 
     /// Takes the room for a request.
@@ -256,6 +264,13 @@ impl Incoming {
         let mut connection = (reusable && self.connection.room.read.is_empty()).then_some(self.connection)?;
         connection.idle_since = now;
         Some(connection)
+    }
+
+    /// The connection behind a switch of protocols, and what was read of it beyond the response's head. It carries no other
+    /// request.
+    pub fn into_switched(mut self) -> (Box<Connection>, Bytes) {
+        let room = self.connection.move_out();
+        (self.connection, Bytes::copy_from_slice(&room.read))
     }
 
     /// The next frame.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     super::{
         endpoints::MAX_WEIGHT,
-        model::{Action, Affinity, DEFAULT_TIMEOUT, Key, Mirror, Retry, RetryOn, Route, RoutePlugins},
+        model::{Action, Affinity, DEFAULT_TIMEOUT, DEFAULT_UPGRADE, Key, Mirror, Retry, RetryOn, Route, RoutePlugins},
         reader::{Table, Value},
         references::References,
         sink::Finding,
@@ -40,13 +40,15 @@ pub(super) fn route<'a>(table: Table<'a>, references: &mut References<'a>) -> Op
         table.table("rate_limit", rules::RATE_LIMIT).and_then(|table| rules::rate_limit(table, references));
     let (rewrite, request_headers) = (table.take("rewrite"), table.take("request_headers"));
     let mirror = table.table("mirror", "{ cluster = \"…\", percent = 1.0 }").and_then(|m| mirror(m, references));
+    let upgrade = table.take("upgrade");
     let plugins = plugins.unwrap_or_default();
     if plugins.router.is_none() {
-        rules::warn_unsent(action.as_ref(), [&rewrite, &request_headers]);
+        rules::warn_unsent(action.as_ref(), [&rewrite, &request_headers, &upgrade]);
     }
     let rewrite = rewrite.and_then(|value| rules::rewrite(&value, &table, &path));
     let request_headers = request_headers.map(|value| rules::headers(&value, Way::Request));
     let response_headers = table.take("response_headers").map(|value| rules::headers(&value, Way::Response));
+    let upgrade = upgrade.map_or_else(|| vec![DEFAULT_UPGRADE.to_owned()], |value| upgrades(&value));
     table.finish();
     let (name, action) = (name?, action?);
     Some(Route {
@@ -68,7 +70,13 @@ pub(super) fn route<'a>(table: Table<'a>, references: &mut References<'a>) -> Op
         request_headers: request_headers.unwrap_or_default(),
         response_headers: response_headers.unwrap_or_default(),
         mirror,
+        upgrade,
     })
+}
+
+fn upgrades(value: &Value<'_>) -> Vec<String> {
+    let items = value.array(MAX_FEW, "names of protocols, such as [\"websocket\"]; [] forbids all").unwrap_or_default();
+    items.iter().filter_map(|item| item.parse("a protocol's name, such as \"websocket\"", value::protocol)).collect()
 }
 
 fn mirror<'a>(table: Table<'a>, references: &mut References<'a>) -> Option<Mirror> {

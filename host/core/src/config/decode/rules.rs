@@ -98,7 +98,7 @@ fn check_seam(by: &Value<'_>, table: &Table<'_>, path: &PathMatch) {
 }
 
 /// A route that answers by itself sends nothing to an endpoint.
-pub(super) fn warn_unsent(action: Option<&Action>, given: [&Option<Value<'_>>; 2]) {
+pub(super) fn warn_unsent(action: Option<&Action>, given: [&Option<Value<'_>>; 3]) {
     if let Some(Action::Respond { .. } | Action::Redirect { .. }) = action {
         for value in given.into_iter().flatten() {
             let message = "nothing is changed by this: the route answers by itself, and sends no request";

@@ -153,6 +153,9 @@ pub struct ListenerLimits {
 /// `timeout` of a route where the file is silent.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// `upgrade` of a route where the file is silent: RFC 6455.
+pub const DEFAULT_UPGRADE: &str = "websocket";
+
 /// `[[route]]`.
 #[derive(Debug, Clone)]
 pub struct Route {
@@ -192,6 +195,8 @@ pub struct Route {
     pub response_headers: HeaderRules,
     /// Where copies of requests go; none where the file is silent.
     pub mirror: Option<Mirror>,
+    /// Protocols that a connection may switch to, in lower case; default [`DEFAULT_UPGRADE`] alone, empty forbids all.
+    pub upgrade: Vec<String>,
 }
 
 /// `mirror`: copies of requests to another cluster, whose answers nobody sees.
