@@ -28,7 +28,7 @@ use crate::{
         Action, Affinity, Cluster, Delivery, Extras, Generation, Mirror, PluginRef, Reply, RoutePlan, Routes, Scorer,
         Slot, Socket, Split,
     },
-    telemetry::RouteMetrics,
+    telemetry::{RouteMetrics, access_log::AccessLog},
     upstream::{
         Circuit,
         dns::{self, Names},
@@ -45,6 +45,8 @@ pub struct Parts<'a> {
     pub names: Arc<Names>,
     /// What is listened on.
     pub sockets: Arc<[Socket]>,
+    /// What is told of each request.
+    pub access_log: Option<Arc<AccessLog>>,
     /// How many workers there are.
     pub workers: usize,
     /// Authenticates sticky cookies.
@@ -76,6 +78,7 @@ pub fn assemble(config: Arc<Config>, parts: &Parts<'_>) -> Generation {
         by_name: Arc::new(by_name),
         plugins: Arc::clone(&parts.plugins),
         sockets: Arc::clone(&parts.sockets),
+        access_log: parts.access_log.clone(),
         config,
     }
 }

@@ -27,7 +27,11 @@ use witgate_core::{
 };
 use witgate_policy::Plugin;
 
-use crate::{sockets::Bound, telemetry::RouteMetrics, upstream::Circuit};
+use crate::{
+    sockets::Bound,
+    telemetry::{RouteMetrics, access_log::AccessLog},
+    upstream::Circuit,
+};
 
 /// Everything that decides about a request.
 #[derive(Clone)]
@@ -48,6 +52,8 @@ pub struct Generation {
     pub plugins: Arc<BTreeMap<String, Slot>>,
     /// What is listened on. Connections know theirs by its index, which is nobody else's while they are there.
     pub sockets: Arc<[Socket]>,
+    /// Where a line is written for each request; none where there is no such log.
+    pub access_log: Option<Arc<AccessLog>>,
 }
 
 /// A socket of every worker.

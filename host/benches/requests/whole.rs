@@ -153,5 +153,15 @@ fn control(text: &str) -> Arc<Control> {
     let store = Store::open(&state.path().join("state")).expect("a store");
     let sockets = Sockets::bind(&config, None, 1).expect("a port that is free");
     let orders = vec![tokio::sync::mpsc::unbounded_channel().0];
-    Control::start(Arc::new(config), Source::default(), engine, store, [7; 32], sockets, orders, Drain::default())
+    Control::start(
+        Arc::new(config),
+        Source::default(),
+        engine,
+        store,
+        [7; 32],
+        sockets,
+        orders,
+        Default::default(),
+        Drain::default(),
+    )
 }

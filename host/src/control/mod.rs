@@ -28,7 +28,10 @@ use crate::{
     files,
     generation::{Generation, Live, Slot, Socket},
     sockets::BindError,
-    telemetry::Telemetry,
+    telemetry::{
+        Telemetry,
+        access_log::{AccessLog, AccessLogs, OpenError},
+    },
     upstream::dns::{self, Names},
 };
 pub use bring_up::try_file;
@@ -60,6 +63,8 @@ pub struct Control {
     pub reloads: Reloads,
     /// Wakes who reads the file again.
     pub reload_wanted: Notify,
+    /// What is told of each request.
+    pub access_logs: AccessLogs,
     /// What names stand for.
     names: ArcSwap<Names>,
     /// Of the live configuration.
@@ -78,13 +83,19 @@ struct Basis {
     config: Arc<Config>,
     plugins: Arc<BTreeMap<String, Slot>>,
     sockets: Arc<[Socket]>,
+    access_log: Option<Arc<AccessLog>>,
 }
 
 impl Basis {
     /// That of one that is there.
     fn of(present: &Generation) -> Self {
-        let Generation { config, plugins, sockets, .. } = present;
-        Self { config: Arc::clone(config), plugins: Arc::clone(plugins), sockets: Arc::clone(sockets) }
+        let Generation { config, plugins, sockets, access_log, .. } = present;
+        Self {
+            config: Arc::clone(config),
+            plugins: Arc::clone(plugins),
+            sockets: Arc::clone(sockets),
+            access_log: access_log.clone(),
+        }
     }
 }
 
@@ -129,6 +140,9 @@ pub enum ControlError {
     /// What a configuration wants to listen on.
     #[error("{0}")]
     Bind(#[from] BindError),
+    /// Where it wants to log.
+    #[error("{0}, so that nothing was changed")]
+    AccessLog(#[from] OpenError),
     /// A configuration that is wrong.
     #[error("{0}")]
     Invalid(Diagnostics),
@@ -165,6 +179,7 @@ impl Control {
         cookie_secret: [u8; 32],
         sockets: Sockets,
         orders: Orders,
+        (access_logs, access_log): (AccessLogs, Option<Arc<AccessLog>>),
         drain: Drain,
     ) -> Arc<Self> {
         let workers = orders.len();
@@ -177,6 +192,7 @@ impl Control {
             plugins: Arc::new(plugins),
             names: Arc::clone(&names),
             sockets: sockets.all(),
+            access_log,
             workers,
             cookie_secret,
             now,
@@ -193,6 +209,7 @@ impl Control {
             source,
             reloads: Reloads::default(),
             reload_wanted: Notify::new(),
+            access_logs,
             engine,
             store,
             changing: Mutex::new(()),
@@ -384,6 +401,7 @@ impl Control {
             plugins: Arc::clone(&basis.plugins),
             names: self.names.load_full(),
             sockets: Arc::clone(&basis.sockets),
+            access_log: basis.access_log.clone(),
             workers: self.orders.len(),
             cookie_secret: self.cookie_secret,
             now: Instant::now(),

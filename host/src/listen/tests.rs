@@ -50,7 +50,17 @@ impl Served {
         let sockets = Sockets::bind(&config, None, 1).unwrap();
         let (orders, _obeying) = mpsc::unbounded_channel();
         let (config, source, orders) = (Arc::new(config), Source::default(), vec![orders]);
-        let control = Control::start(config, source, engine, store, [7; 32], sockets, orders, Drain::default());
+        let control = Control::start(
+            config,
+            source,
+            engine,
+            store,
+            [7; 32],
+            sockets,
+            orders,
+            Default::default(),
+            Drain::default(),
+        );
         let live = Arc::clone(&control.live);
         let worker = Worker::new(0, live, Arc::clone(&control.telemetry), control.drain.clone(), 1);
         let conn = Conn::new(0, "192.0.2.1:1".parse().unwrap(), false, 64 << 10);
