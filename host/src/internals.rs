@@ -5,6 +5,7 @@ pub use crate::control::Sockets;
 pub use crate::drain::Drain;
 pub use crate::listen::http::serve;
 pub use crate::proxy::headers::{Found, check, client_address, remove_hop_by_hop, set_forwarded, to_origin};
+pub use crate::telemetry::access_log::{AccessLogs, Layout, Line, Stamp};
 pub use crate::upstream::{
     Connection, Stream,
     alone::{begin, take_head},

@@ -21,8 +21,9 @@ use witgate_core::{
     split::is_sampled,
 };
 
-use line::Layout;
-pub use line::Line;
+#[cfg(feature = "internals")]
+pub use line::Stamp;
+pub use line::{Layout, Line};
 pub use pending::Pending;
 use place::Place;
 pub use queue::Counts;

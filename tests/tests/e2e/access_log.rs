@@ -339,7 +339,7 @@ fn syslog_gets_a_datagram_a_line() {
 
 #[track_caller]
 fn is_message(message: &[u8], says: &str) {
-    let text = std::str::from_utf8(message).unwrap();
+    let text = std::str::from_utf8(message).expect("text");
     let words: Vec<&str> = text.split(' ').collect();
     let [priority, _time, _host, name, _id, kind, data, said] = words[..] else { panic!("{text:?}") };
     assert_eq!((priority, name, kind, data, said), ("<190>1", "witgate", "access", "-", says), "{text:?}");

@@ -69,7 +69,7 @@ enum Style {
 
 /// A format, ready to be filled in.
 #[derive(Debug)]
-pub(super) struct Layout {
+pub struct Layout {
     style: Style,
     /// What stands before each field.
     fields: Box<[(Box<[u8]>, LogField)]>,
@@ -78,7 +78,8 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    pub(super) fn of(format: &LogFormat) -> Self {
+    /// For lines of this format.
+    pub fn of(format: &LogFormat) -> Self {
         match format {
             LogFormat::Json => {
                 let fields = LogField::ALL.iter().enumerate().map(|(nth, field)| {
@@ -104,7 +105,7 @@ impl Layout {
     }
 
     /// Appends a line.
-    pub(super) fn write(&self, out: &mut Vec<u8>, line: &Line<'_>, stamp: &mut Stamp) {
+    pub fn write(&self, out: &mut Vec<u8>, line: &Line<'_>, stamp: &mut Stamp) {
         for (before, field) in &self.fields {
             out.extend_from_slice(before);
             self.style.field(out, *field, line, stamp);
@@ -197,7 +198,7 @@ fn digits(out: &mut Vec<u8>, number: u64) {
 
 /// The time of lines. Most of a text is that of the second before, which is kept.
 #[derive(Debug, Default)]
-pub(super) struct Stamp {
+pub struct Stamp {
     second: Option<u64>,
     /// `2026-01-31T23:59:59`.
     text: String,

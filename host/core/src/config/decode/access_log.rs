@@ -178,7 +178,7 @@ mod tests {
     fn a_format_is_text_and_fields() {
         let (method, path) = (LogPiece::Field(LogField::Method), LogPiece::Field(LogField::Path));
         assert_eq!(read("json"), Ok(LogFormat::Json));
-        check("{method}", &[method.clone()]);
+        check("{method}", std::slice::from_ref(&method));
         check("{method}{path}", &[method.clone(), path.clone()]);
         check("é \"{method} {path}\"\t", &[says("é \""), method.clone(), says(" "), path, says("\"\t")]);
         check("{{{method}}}", &[says("{"), method.clone(), says("}")]);
