@@ -255,12 +255,11 @@ impl Exchange {
         }
         let cluster = logged.cluster().and_then(|cluster| generation.clusters.get(cluster));
         let line = Line {
-            peer: Some(self.conn.peer),
             listener: generation.listener(self.conn.socket).map(|listener| listener.name.as_str()),
             duration: Some(took),
             route: self.plan().map(|route| &*route.name),
             cluster: cluster.map(|cluster| cluster.config.name.as_str()),
-            ..logged.line(status)
+            ..logged.line(status, &self.conn)
         };
         self.worker.log(log, &line);
     }
@@ -273,7 +272,7 @@ pub fn unread(worker: &Worker, conn: &Conn, reason: Reason) {
     let status = reason.status().as_u16();
     if let Some(log) = generation.access_log.as_ref().filter(|log| log.wants(Some(status), || worker.random())) {
         let line = Line {
-            peer: Some(conn.peer),
+            peer: Some((conn.peer_value.as_bytes(), conn.peer.port())),
             listener: generation.listener(conn.socket).map(|listener| listener.name.as_str()),
             status: Some(status),
             error: Some(reason.word()),

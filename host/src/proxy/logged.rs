@@ -1,17 +1,20 @@
 //! What the access log tells of a request and nobody else keeps. Made only where there is a log; never holds more of a
 //! request's headers than what is told: no cookie, no credentials.
 
-use std::{cell::Cell, net::IpAddr, sync::Arc, time::Duration};
+use std::{cell::Cell, sync::Arc, time::Duration};
 
-use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Uri, Version, header, request};
+use http::{HeaderValue, Method, Response, StatusCode, Uri, Version, header, request};
 use http_body::Body as _;
 use smallvec::SmallVec;
-use witgate_core::{endpoint::Endpoint, request::Head};
+use witgate_core::{
+    endpoint::Endpoint,
+    request::{AddressText, Head},
+};
 
 use super::{body::Body, headers};
-use crate::{reason::Reason, telemetry::access_log::Line, upstream::Fate};
+use crate::{reason::Reason, telemetry::access_log::Line, upstream::Fate, worker::conn::Conn};
 
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACEPARENT: &str = "traceparent";
 
 /// What is told of a request.
 pub struct Logged {
@@ -41,7 +44,8 @@ pub struct Logged {
 
 /// What is known of a head that was accepted.
 struct Accepted {
-    client: IpAddr,
+    /// None where it is the peer.
+    client: Option<AddressText>,
     scheme: &'static str,
     /// Of ours there are 32 bytes.
     request_id: SmallVec<[u8; 32]>,
@@ -50,15 +54,14 @@ struct Accepted {
 impl Logged {
     /// What a head says, before anybody has looked at it.
     pub fn of(parts: &request::Parts) -> Box<Self> {
-        let value = |name: HeaderName| parts.headers.get(name).cloned();
-        Box::new(Self {
+        let mut logged = Box::new(Self {
             method: parts.method.clone(),
             uri: parts.uri.clone(),
             version: parts.version,
-            host: value(header::HOST),
-            user_agent: value(header::USER_AGENT),
-            referer: value(header::REFERER),
-            traceparent: value(TRACEPARENT),
+            host: None,
+            user_agent: None,
+            referer: None,
+            traceparent: None,
             accepted: None,
             reason: None,
             cluster: None,
@@ -67,14 +70,27 @@ impl Logged {
             upstream: Cell::new(None),
             fate: None,
             bytes_out: 0,
-        })
+        });
+        // One pass: to look them up one by one would cost more.
+        for (name, value) in &parts.headers {
+            let slot = match *name {
+                header::HOST => &mut logged.host,
+                header::USER_AGENT => &mut logged.user_agent,
+                header::REFERER => &mut logged.referer,
+                _ if name.as_str() == TRACEPARENT => &mut logged.traceparent,
+                _ => continue,
+            };
+            slot.get_or_insert_with(|| value.clone());
+        }
+        logged
     }
 
     /// The head can be sent on.
-    pub fn accepted(&mut self, head: &Head) {
+    pub fn accepted(&mut self, head: &Head, conn: &Conn) {
         let id = head.headers.get(headers::X_REQUEST_ID).map_or(&b""[..], HeaderValue::as_bytes);
         let request_id = SmallVec::from_slice(id);
-        self.accepted = Some(Accepted { client: head.client, scheme: head.scheme.as_str(), request_id });
+        let client = (head.client != conn.peer.ip()).then(|| head.client_text());
+        self.accepted = Some(Accepted { client, scheme: head.scheme.as_str(), request_id });
     }
 
     /// It goes to an endpoint of this cluster.
@@ -121,13 +137,15 @@ impl Logged {
     }
 
     /// A line with all that is known here.
-    pub fn line(&self, status: Option<StatusCode>) -> Line<'_> {
+    pub fn line<'a>(&'a self, status: Option<StatusCode>, conn: &'a Conn) -> Line<'a> {
         let accepted = self.accepted.as_ref();
         // Where none was told the client went away.
         let reason = if status.is_none() { Some(Reason::ClientAborted) } else { self.reason };
+        let peer = conn.peer_value.as_bytes();
         Line {
+            peer: Some((peer, conn.peer.port())),
             request_id: accepted.map(|accepted| &*accepted.request_id),
-            client: accepted.map(|accepted| accepted.client),
+            client: accepted.map(|accepted| accepted.client.as_ref().map_or(peer, |client| client.as_bytes())),
             method: Some(self.method.as_str()),
             scheme: accepted.map(|accepted| accepted.scheme),
             host: self.host(),

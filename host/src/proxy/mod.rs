@@ -157,7 +157,7 @@ fn plan(
         exchange.log(Logged::of(&parts));
     }
     let mut head = accept(worker, conn, listener, parts)?;
-    exchange.tell(|logged| logged.accepted(&head));
+    exchange.tell(|logged| logged.accepted(&head, conn));
     // Only now, so that one reading serves the request, the first question and, by way of its end, the next.
     let now = Instant::now();
     exchange.accepted(now);

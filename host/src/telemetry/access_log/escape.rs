@@ -13,9 +13,15 @@ fn cut(value: &[u8]) -> (&[u8], bool) {
     value.get(..MOST).map_or((value, false), |shown| (shown, value.len() > MOST))
 }
 
-/// Where the first byte is that does not stand for itself in any format.
+/// Whether a byte does not stand for itself in every format.
+fn is_special(byte: u8) -> bool {
+    !matches!(byte, b' '..=b'~') || matches!(byte, b'"' | b'\\')
+}
+
+/// Where the first such byte is. Most values have none, which is found out without a branch for each byte, many at once.
 fn special(value: &[u8]) -> Option<usize> {
-    value.iter().position(|byte| !matches!(byte, b' '..=b'~') || matches!(byte, b'"' | b'\\'))
+    let any = value.iter().fold(false, |found, byte| found | is_special(*byte));
+    if any { value.iter().position(|byte| is_special(*byte)) } else { None }
 }
 
 /// The inside of a JSON string (RFC 8259 §7). What is not UTF-8 becomes U+FFFD; what some readers take for the end of a line

@@ -2,8 +2,6 @@
 
 use std::{
     fmt::Write as _,
-    io::Write as _,
-    net::{IpAddr, SocketAddr},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -17,9 +15,9 @@ pub struct Line<'a> {
     /// `x-request-id` as sent on.
     pub request_id: Option<&'a [u8]>,
     /// The client, after trusted proxies were looked through.
-    pub client: Option<IpAddr>,
-    /// The other end of the connection.
-    pub peer: Option<SocketAddr>,
+    pub client: Option<&'a [u8]>,
+    /// The other end of the connection: the text of its address, and its port.
+    pub peer: Option<(&'a [u8], u16)>,
     /// The listener's name.
     pub listener: Option<&'a str>,
     /// As it came.
@@ -119,8 +117,8 @@ impl Style {
         match field {
             LogField::Time => self.quoted(out, Some(()), |out, ()| stamp.write(out, SystemTime::now())),
             LogField::RequestId => self.value(out, line.request_id),
-            LogField::Client => self.shown(out, line.client),
-            LogField::Peer => self.shown(out, line.peer),
+            LogField::Client => self.value(out, line.client),
+            LogField::Peer => self.quoted(out, line.peer, address),
             LogField::Listener => self.value(out, line.listener),
             LogField::Method => self.value(out, line.method),
             LogField::Scheme => self.value(out, line.scheme),
@@ -153,14 +151,6 @@ impl Style {
         });
     }
 
-    /// What has only such characters as stand for themselves.
-    fn shown(self, out: &mut Vec<u8>, value: Option<impl std::fmt::Display>) {
-        self.quoted(out, value, |out, value| {
-            // A buffer in memory takes everything.
-            let _ = write!(out, "{value}");
-        });
-    }
-
     fn quoted<V>(self, out: &mut Vec<u8>, value: Option<V>, write: impl FnOnce(&mut Vec<u8>, V)) {
         self.bare(out, value, |out, value| {
             let quote: &[u8] = if self == Self::Json { b"\"" } else { b"" };
@@ -177,6 +167,13 @@ impl Style {
             (None, Self::Text) => out.push(b'-'),
         }
     }
+}
+
+/// As a socket's address is written: an IPv6 address in brackets.
+fn address(out: &mut Vec<u8>, (ip, port): (&[u8], u16)) {
+    let (open, close): (&[u8], &[u8]) = if memchr::memchr(b':', ip).is_some() { (b"[", b"]:") } else { (b"", b":") };
+    [open, ip, close].into_iter().for_each(|part| out.extend_from_slice(part));
+    number(out, port.into());
 }
 
 fn number(out: &mut Vec<u8>, number: u64) {
@@ -239,8 +236,8 @@ mod tests {
     fn line() -> Line<'static> {
         Line {
             request_id: Some(b"abc"),
-            client: Some("203.0.113.7".parse().unwrap()),
-            peer: Some("[2001:db8::1]:40000".parse().unwrap()),
+            client: Some(b"203.0.113.7"),
+            peer: Some((b"2001:db8::1", 40_000)),
             listener: Some("web"),
             method: Some("GET"),
             scheme: Some("http"),
