@@ -32,11 +32,13 @@ fn file(running: &Running, name: &str) -> PathBuf {
     running.dir.path().join(name)
 }
 
-/// Waits for so many lines.
+/// Waits for so many lines. In order of their text: each worker hands over its own.
 fn lines(running: &Running, name: &str, many: usize) -> Vec<String> {
     wait_for(&format!("{many} lines"), || {
         let text = fs::read_to_string(file(running, name)).unwrap_or_default();
-        (text.matches('\n').count() >= many).then(|| text.lines().map(str::to_owned).collect())
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        (text.matches('\n').count() >= many).then_some(lines)
     })
 }
 
@@ -96,6 +98,7 @@ fn a_line_says_all_of_a_request_and_none_of_its_secrets() {
 fn what_the_proxy_answers_by_itself_says_why() {
     let config = format!(
         "{JSON}{WEB}[[route]]\nname = \"said\"\npath = \"/said\"\nrespond = {{ status = 200, body = \"four\" }}\n\
+         [[route]]\nname = \"headed\"\npath = \"/headed\"\nrespond = {{ status = 200, body = \"four\" }}\n\
          [[route]]\nname = \"limited\"\npath = \"/limited\"\nrespond = {{ status = 200 }}\n\
          rate_limit = {{ rate = 1, per = \"1h\", burst = 1 }}\n\
          [[route]]\nname = \"empty\"\npath = \"/empty\"\ncluster = \"none\"\n[[cluster]]\nname = \"none\"\nendpoints = []\n"
@@ -105,7 +108,7 @@ fn what_the_proxy_answers_by_itself_says_why() {
     let get = |path: &str| ask(&format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n"));
     let statuses = [get("/said"), get("/none"), get("/empty"), get("/limited"), get("/limited")];
     assert_eq!(statuses, [200, 404, 503, 200, 429]);
-    assert_eq!(ask("HEAD /said HTTP/1.1\r\nhost: a\r\n\r\n"), 200);
+    assert_eq!(ask("HEAD /headed HTTP/1.1\r\nhost: a\r\n\r\n"), 200);
     // Refused by what is said in the head, and by the parser.
     assert_eq!(ask("GET /two HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n"), 400);
     assert_eq!(ask("GET http://user:hush@a/ HTTP/1.1\r\nhost: a\r\n\r\n"), 404);
@@ -118,7 +121,7 @@ fn what_the_proxy_answers_by_itself_says_why() {
     let made = json!({ "cluster": null, "endpoint": null, "attempts": 0, "upstream_ms": null, "bytes_in": 0 });
     all.iter().filter(|line| line["path"] != "/empty").for_each(|line| check(line, made.clone()));
     check(find("path", "/said"), json!({ "status": 200, "error": null, "route": "said", "bytes_out": 4 }));
-    check(find("method", "HEAD"), json!({ "status": 200, "route": "said", "bytes_out": 0 }));
+    check(find("method", "HEAD"), json!({ "status": 200, "route": "headed", "bytes_out": 0 }));
     check(find("path", "/none"), json!({ "status": 404, "error": "no-route", "route": null }));
     check(find("error", "no-healthy-endpoint"), json!({ "status": 503, "route": "empty", "cluster": "none" }));
     check(find("error", "rate-limited"), json!({ "status": 429, "route": "limited" }));
@@ -182,6 +185,22 @@ fn tries_are_counted_and_the_last_one_is_told() {
     assert_eq!(running.client().get("/", "").status, 502);
     let want = json!({ "error": "upstream-reset", "upstream_ms": null, "endpoint": bad.address.to_string() });
     check(&objects(&running, 1)[0], want);
+}
+
+#[test]
+fn a_try_beside_another_counts_and_the_endpoint_is_the_one_that_answered() {
+    let silent = Origin::raw(|stream| {
+        let _ = std::io::copy(stream, &mut std::io::sink());
+    });
+    let good = Origin::named("good");
+    let route = "timeout = \"5m\"\nretry = { hedge = true, per_try_timeout = \"20ms\" }";
+    let running = proxy::start(&format!("{JSON}{}", site(&[&silent, &good], route)));
+    for n in 0..4 {
+        assert_eq!(running.client().get(&format!("/{n}"), "").status, 200);
+    }
+    let all = objects(&running, 4);
+    all.iter().for_each(|line| check(line, json!({ "endpoint": good.address.to_string(), "status": 200 })));
+    assert!(all.iter().any(|line| line["attempts"].as_u64() > Some(1)), "{all:#?}");
 }
 
 #[test]
