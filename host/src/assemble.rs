@@ -28,7 +28,7 @@ use crate::{
         Action, Affinity, Cluster, Delivery, Extras, Generation, Mirror, PluginRef, Reply, RoutePlan, Routes, Scorer,
         Slot, Socket, Split,
     },
-    telemetry::RouteMetrics,
+    telemetry::{RouteMetrics, access_log::AccessLog},
     tls::Tls,
     upstream::{
         Circuit,
@@ -48,6 +48,8 @@ pub struct Parts<'a> {
     pub sockets: Arc<[Socket]>,
     /// What is spoken below HTTP.
     pub tls: Arc<Tls>,
+    /// What is told of each request.
+    pub access_log: Option<Arc<AccessLog>>,
     /// How many workers there are.
     pub workers: usize,
     /// Authenticates sticky cookies.
@@ -81,6 +83,7 @@ pub fn assemble(config: Arc<Config>, parts: &Parts<'_>) -> Generation {
         sockets: Arc::clone(&parts.sockets),
         servers: config.listeners.iter().map(|listener| parts.tls.servers.get(&listener.name).cloned()).collect(),
         tls: Arc::clone(&parts.tls),
+        access_log: parts.access_log.clone(),
         config,
     }
 }

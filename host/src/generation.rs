@@ -29,7 +29,7 @@ use witgate_policy::Plugin;
 
 use crate::{
     sockets::Bound,
-    telemetry::RouteMetrics,
+    telemetry::{RouteMetrics, access_log::AccessLog},
     tls::{self, Tls},
     upstream::Circuit,
 };
@@ -57,6 +57,8 @@ pub struct Generation {
     pub servers: Arc<[Option<Arc<tls::Server>>]>,
     /// The same by name, with that of clusters: what the next generation may keep.
     pub tls: Arc<Tls>,
+    /// Where a line is written for each request; none where there is no such log.
+    pub access_log: Option<Arc<AccessLog>>,
 }
 
 /// A socket of every worker.

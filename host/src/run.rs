@@ -17,11 +17,12 @@ use witgate_policy::{CacheOptions, Engine, EngineOptions, Store, StoreError};
 
 use crate::{
     admin::{self, Admin, AdminAddress, SocketFile},
-    control::{self, Control, Order, Sockets, Source, Started},
+    control::{self, Control, Order, Sockets, Source, Start, Started},
     drain::{Drain, Phase},
     listen,
     secrets::{self, SecretError},
     sockets::BindError,
+    telemetry::access_log::{AccessLogs, OpenError},
     tls::{Tls, TlsRefused},
     watch,
     worker::{Worker, conn::Signal},
@@ -54,6 +55,9 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// The access log.
+    #[error("{0}")]
+    AccessLog(#[from] OpenError),
     /// The token's file or a key's.
     #[error("{0}")]
     Secret(#[from] SecretError),
@@ -105,6 +109,8 @@ impl Proxy {
         // Nothing hangs on it but artefacts, which are compiled anew.
         let artefact_key = secrets::replaceable_key(&state.join("artifact.key"))?;
         let (tls, _) = Tls::load(&config, &Tls::default())?;
+        let access_logs = AccessLogs::default();
+        let access_log = access_logs.next(config.access_log.as_ref(), None)?;
         let sockets = Sockets::bind(&config, None, workers)?;
         let admin = admin::bind(&config.admin.listen)
             .map_err(|source| StartError::Admin { address: admin::show(&config.admin.listen), source })?;
@@ -120,8 +126,20 @@ impl Proxy {
         let (open, started) = tokio::sync::watch::channel(None);
         let controller = Some(start_control(admin, token.clone(), drain.clone(), started)?);
         let (orders, obeying) = (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
-        let control =
-            Control::start(Arc::new(config), source, engine, store, cookie_secret, sockets, tls, orders, drain);
+        let config = Arc::new(config);
+        let control = Control::start(Start {
+            config,
+            source,
+            engine,
+            store,
+            cookie_secret,
+            sockets,
+            tls,
+            orders,
+            access_logs,
+            access_log,
+            drain,
+        });
         for (listener, address) in control.live.load().listeners() {
             tracing::info!(listener = listener.name, %address, "listening");
         }
@@ -162,6 +180,11 @@ impl Proxy {
         &self.control
     }
 
+    /// Has the access log's file opened anew: for who has moved it away, as logrotate does.
+    pub fn reopen_access_log(&self) {
+        self.control.access_logs.reopen();
+    }
+
     /// Begins a graceful shutdown: not ready, no new connections, requests in flight finish within `drain_timeout`.
     pub fn drain(&self) {
         self.control.drain.advance(Phase::Drain);
@@ -177,6 +200,8 @@ impl Proxy {
             // A worker that panicked has said so on stderr; the others are still to be waited for.
             let _ = worker.join();
         }
+        // What they have logged is handed over by now.
+        self.control.access_logs.finish();
         self.control.drain.advance(Phase::Stop);
         if let Some(controller) = self.controller.take() {
             let _ = controller.join();
@@ -239,6 +264,7 @@ async fn work(worker: Rc<Worker>, orders: UnboundedReceiver<Order>) {
     tokio::task::spawn_local(Rc::clone(&worker).follow_generations());
     tokio::task::spawn_local(Rc::clone(&worker).sweep());
     tokio::task::spawn_local(Rc::clone(&worker).make_room());
+    tokio::task::spawn_local(Rc::clone(&worker).hand_over_lines());
     tokio::task::spawn_local(Rc::clone(&worker.deadlines).run());
     worker.drain.reached(Phase::Drain).await;
     let drain_timeout = worker.live.load().config.runtime.drain_timeout;

@@ -1,6 +1,7 @@
 //! Every metric name in one list, and the counters behind them. Recording never takes a lock and never shares a cache
 //! line between workers: each worker writes cells of its own, and a scrape adds them up.
 
+pub mod access_log;
 pub mod names;
 pub mod plugins;
 

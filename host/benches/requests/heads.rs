@@ -1,13 +1,14 @@
 //! What is done to heads: a request's headers checked and rewritten, a response's head read, a request's head written.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Duration};
 
 use bytes::BytesMut;
 use ipnet::IpNet;
 use witgate::internals::{
-    self, Conn, Found, check, client_address, remove_hop_by_hop, set_forwarded, take_head, to_origin,
+    self, Conn, Found, Layout, Line, Stamp, check, client_address, remove_hop_by_hop, set_forwarded, take_head,
+    to_origin,
 };
-use witgate_core::request::Head;
+use witgate_core::{config::LogFormat, request::Head};
 
 use crate::{
     inputs::{IN_FRONT, KEEP_ALIVE, UPGRADE_INSECURE, head, response},
@@ -31,6 +32,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         rewritten("headers of a request, trusted peer", true, &relayed),
         rewritten("headers of a request, trusted peer, keep-alive", true, &relayed_kept),
         written(),
+        told("a line of the access log", &LogFormat::Json),
         read(),
     ]
 }
@@ -80,6 +82,46 @@ fn written() -> Operation {
         };
         (|| (), write)
     })
+}
+
+/// A request that ended as a line, in the room of the one before.
+fn told(name: &str, format: &LogFormat) -> Operation {
+    let layout = Layout::of(format);
+    Operation::new(name, ROUNDS, move || {
+        let (mut out, mut stamp) = (Vec::new(), Stamp::default());
+        let write = move |line: Line<'_>| {
+            out.clear();
+            layout.write(&mut out, &line, &mut stamp);
+            out.len()
+        };
+        (ended, write)
+    })
+}
+
+/// What is known of a request of a browser.
+fn ended() -> Line<'static> {
+    Line {
+        request_id: Some(b"4bf92f3577b34da6a3ce929d0e0e4736"),
+        client: Some(b"203.0.113.7"),
+        peer: Some((b"203.0.113.7", 40_000)),
+        listener: Some("web"),
+        method: Some("GET"),
+        scheme: Some("http"),
+        host: Some(b"www.example.com"),
+        path: Some("/assets/app.js?v=20260131"),
+        protocol: Some("HTTP/1.1"),
+        status: Some(200),
+        duration: Some(Duration::from_micros(1_234)),
+        upstream: Some(Duration::from_micros(1_010)),
+        bytes_out: 128,
+        route: Some("all"),
+        cluster: Some("stable"),
+        endpoint: Some("192.0.2.1:80"),
+        attempts: 1,
+        user_agent: Some(b"Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"),
+        referer: Some(b"https://www.example.com/"),
+        ..Line::default()
+    }
 }
 
 /// A response's head off what was read, with what is for the client.

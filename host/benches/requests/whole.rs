@@ -14,7 +14,7 @@ use tokio::{
 };
 use witgate::{
     Control, Source,
-    internals::{Conn, Connection, Drain, Sockets, Stream, Tls, Worker, serve},
+    internals::{AccessLogs, Conn, Connection, Drain, Sockets, Start, Stream, Tls, Worker, serve},
 };
 use witgate_core::config;
 use witgate_policy::{CacheOptions, Engine, EngineOptions, Store};
@@ -66,6 +66,15 @@ path = "PLUGINS/canary.wasm"
 config = { percent = 90, cluster = "canary" }
 "#;
 
+/// Told of in an access log, which a thread of its own writes to nowhere: what it takes is counted too.
+const TOLD: &str = r#"
+[access_log]
+path = "/dev/null"
+[[route]]
+name = "all"
+cluster = "stable"
+"#;
+
 const CLUSTERS: &str = r#"
 [[listener]]
 name = "web"
@@ -83,6 +92,7 @@ pub(crate) fn operations() -> Vec<Operation> {
         alone("the two ends alone, 128 bytes", SMALL),
         alone("the two ends alone, 64 KiB", LARGE),
         proxied("a request, 128 bytes", PLAIN, SMALL, b's'),
+        proxied("a request, access log", TOLD, SMALL, b's'),
         proxied("a request, 64 KiB", PLAIN, LARGE, b's'),
         proxied("a request, native policy", NATIVE, SMALL, b'c'),
         proxied("a request, router and splitter plugins", ASKED, SMALL, b'c'),
@@ -154,5 +164,19 @@ fn control(text: &str) -> Arc<Control> {
     let sockets = Sockets::bind(&config, None, 1).expect("a port that is free");
     let tls = Tls::default();
     let orders = vec![tokio::sync::mpsc::unbounded_channel().0];
-    Control::start(Arc::new(config), Source::default(), engine, store, [7; 32], sockets, tls, orders, Drain::default())
+    let access_logs = AccessLogs::default();
+    let access_log = access_logs.next(config.access_log.as_ref(), None).expect("it can be opened");
+    Control::start(Start {
+        config: Arc::new(config),
+        source: Source::default(),
+        engine,
+        store,
+        cookie_secret: [7; 32],
+        sockets,
+        tls,
+        orders,
+        access_logs,
+        access_log,
+        drain: Drain::default(),
+    })
 }

@@ -1,5 +1,7 @@
 //! The configuration from outside: what a good file means, what is said about a bad one, and that no text is too bad.
 
+#[path = "config/access_log.rs"]
+mod access_log;
 #[path = "config/rules.rs"]
 mod rules;
 
@@ -90,6 +92,7 @@ mod accepted {
         assert_eq!(config.runtime.state_dir, PathBuf::from("/etc/witgate/state"));
         assert_eq!(config.runtime.drain_timeout, Duration::from_secs(30));
         assert_eq!(config.plugin_bounds.memory_ceiling, 256 << 20);
+        assert_eq!(config.access_log, None);
         let [listener] = &config.listeners[..] else { panic!("{:?}", config.listeners) };
         assert_eq!((listener.name.as_str(), listener.listen.port()), ("web", 8080));
         assert_eq!((listener.limits.connections, listener.limits.header_bytes), (10_000, 64 << 10));
@@ -350,7 +353,7 @@ error: `protocol` is not supported by this version of Witgate
         check_after_listener(
             "[[listeners]]\n[[upstream]]\n",
             &[
-                "1:3 listeners: unknown key \"listeners\" | `admin`, `runtime`, `plugins`, `listener`, `route`, `cluster` or `plugin` | did you mean `listener`?",
+                "1:3 listeners: unknown key \"listeners\" | `admin`, `runtime`, `plugins`, `access_log`, `listener`, `route`, `cluster` or `plugin` | did you mean `listener`?",
                 "2:3 upstream: unknown key \"upstream\" | `admin`, …",
             ],
         );

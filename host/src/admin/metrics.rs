@@ -52,6 +52,7 @@ pub(super) fn show(control: &Arc<Control>) -> Result<Reply, ApiError> {
         telemetry: Arc::clone(&control.telemetry),
         draining: control.drain.phase() >= Phase::Drain,
         reloads: (control.reloads.applied.load(Relaxed), control.reloads.refused.load(Relaxed)),
+        access_log: control.access_logs.counts().read(),
         now: Instant::now(),
     }));
     let mut page = String::new();
@@ -67,6 +68,8 @@ struct Scrape {
     draining: bool,
     /// Applied and refused.
     reloads: (u64, u64),
+    /// Lines that were written, lines that were lost, and writes that failed.
+    access_log: (u64, u64, u64),
     now: Instant,
 }
 
@@ -95,6 +98,10 @@ impl Scrape {
         page.one(names::DRAINING, Some(u64::from(self.draining)), gauge)?;
         page.one(names::WORKERS, Some(self.telemetry.workers as u64), gauge)?;
         page.one(names::LOG_LINES_DROPPED, Some(LOG_LINES_DROPPED.load(Relaxed)), counter)?;
+        let (written, dropped, failed) = self.access_log;
+        page.one(names::ACCESS_LOG_LINES, Some(written), counter)?;
+        page.one(names::ACCESS_LOG_DROPPED, Some(dropped), counter)?;
+        page.one(names::ACCESS_LOG_ERRORS, Some(failed), counter)?;
         let reloads = [("applied", self.reloads.0), ("refused", self.reloads.1)];
         page.family(names::CONFIG_RELOADS, reloads.map(|(outcome, n)| ([("outcome", outcome)], n)), counter)?;
         let errors = Reason::ALL.into_iter().map(|reason| {

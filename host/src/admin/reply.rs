@@ -156,7 +156,9 @@ impl From<ControlError> for ApiError {
             ControlError::Store(error) => Self::new(store_status(&error), text),
             ControlError::NotFound(_) => Self::not_found(text),
             ControlError::Tls(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, text),
-            ControlError::Conflict(_) | ControlError::Bind(_) => Self::new(StatusCode::CONFLICT, text),
+            ControlError::Conflict(_) | ControlError::Bind(_) | ControlError::AccessLog(_) => {
+                Self::new(StatusCode::CONFLICT, text)
+            }
             ControlError::Invalid(diagnostics) => {
                 let errors: Vec<Value> =
                     diagnostics.iter().map(|error| serde_json::to_value(error).unwrap_or_default()).collect();

@@ -1,5 +1,5 @@
 //! Signals of a serving process: the first SIGTERM or SIGINT drains, the second one ends it at once; SIGHUP has the
-//! configuration read again.
+//! configuration read again, SIGUSR1 the access log opened anew.
 
 use std::{
     io, process,
@@ -46,23 +46,43 @@ pub(super) fn start(config: Config, source: Source) -> Outcome<Proxy> {
 fn watch(drain: Drain, left: Arc<Left>) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_io().build()?;
     // Installed before this returns: a signal that comes a moment later must not kill the process.
-    let (terminate, interrupt, hang_up) = {
+    let signals = {
         let _inside = runtime.enter();
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?)
+        Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+            user1: signal(SignalKind::user_defined1())?,
+        }
     };
     thread::Builder::new().name("witgate-signals".to_owned()).spawn(move || {
-        runtime.block_on(follow(&drain, &left, terminate, interrupt, hang_up));
+        runtime.block_on(follow(&drain, &left, signals));
     })?;
     Ok(())
 }
 
-async fn follow(drain: &Drain, left: &Left, mut terminate: Signal, mut interrupt: Signal, mut hang_up: Signal) {
+/// Those that are watched.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+    user1: Signal,
+}
+
+async fn follow(drain: &Drain, left: &Left, mut signals: Signals) {
     let mut asked = false;
     loop {
         let name = tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-            _ = hang_up.recv() => {
+            _ = signals.terminate.recv() => "SIGTERM",
+            _ = signals.interrupt.recv() => "SIGINT",
+            _ = signals.user1.recv() => {
+                // Before it has started there is nothing to be opened anew.
+                if let Some(control) = left.control.get().and_then(Weak::upgrade) {
+                    control.access_logs.reopen();
+                }
+                continue;
+            }
+            _ = signals.hang_up.recv() => {
                 match left.control.get().and_then(Weak::upgrade) {
                     Some(control) => {
                         tracing::info!("SIGHUP: the configuration is read again");

@@ -28,7 +28,10 @@ use crate::{
     files,
     generation::{Generation, Live, Slot, Socket},
     sockets::BindError,
-    telemetry::Telemetry,
+    telemetry::{
+        Telemetry,
+        access_log::{AccessLog, AccessLogs, OpenError},
+    },
     tls::{Tls, TlsRefused},
     upstream::dns::{self, Names},
 };
@@ -61,6 +64,8 @@ pub struct Control {
     pub reloads: Reloads,
     /// Wakes who reads the file again.
     pub reload_wanted: Notify,
+    /// What is told of each request.
+    pub access_logs: AccessLogs,
     /// What names stand for.
     names: ArcSwap<Names>,
     /// Of the live configuration.
@@ -74,20 +79,52 @@ pub struct Control {
     cookie_secret: [u8; 32],
 }
 
+/// All that a start has made ready, handed over once.
+pub struct Start {
+    /// What was asked for.
+    pub config: Arc<Config>,
+    /// Where that came from.
+    pub source: Source,
+    /// Runs plugins.
+    pub engine: Arc<Engine>,
+    /// Has their code.
+    pub store: Store,
+    /// Authenticates sticky cookies.
+    pub cookie_secret: [u8; 32],
+    /// What is listened on.
+    pub sockets: Sockets,
+    /// What is spoken below HTTP.
+    pub tls: Tls,
+    /// How each worker is told what to listen on.
+    pub orders: Orders,
+    /// Opens access logs.
+    pub access_logs: AccessLogs,
+    /// The first of them, where there is one.
+    pub access_log: Option<Arc<AccessLog>>,
+    /// The way down.
+    pub drain: Drain,
+}
+
 /// What an operator decides of a generation.
 struct Basis {
     config: Arc<Config>,
     plugins: Arc<BTreeMap<String, Slot>>,
     sockets: Arc<[Socket]>,
     tls: Arc<Tls>,
+    access_log: Option<Arc<AccessLog>>,
 }
 
 impl Basis {
     /// That of one that is there.
     fn of(present: &Generation) -> Self {
-        let Generation { config, plugins, sockets, tls, .. } = present;
-        let (config, plugins) = (Arc::clone(config), Arc::clone(plugins));
-        Self { config, plugins, sockets: Arc::clone(sockets), tls: Arc::clone(tls) }
+        let Generation { config, plugins, sockets, tls, access_log, .. } = present;
+        Self {
+            config: Arc::clone(config),
+            plugins: Arc::clone(plugins),
+            sockets: Arc::clone(sockets),
+            tls: Arc::clone(tls),
+            access_log: access_log.clone(),
+        }
     }
 }
 
@@ -135,6 +172,9 @@ pub enum ControlError {
     /// What a configuration wants to listen on.
     #[error("{0}")]
     Bind(#[from] BindError),
+    /// Where it wants to log.
+    #[error("{0}, so that nothing was changed")]
+    AccessLog(#[from] OpenError),
     /// A configuration that is wrong.
     #[error("{0}")]
     Invalid(Diagnostics),
@@ -162,18 +202,20 @@ pub struct Versions {
 impl Control {
     /// Takes up the work with a store that was just opened. Plugins that cannot be used are reported and left out: one
     /// bad plugin never keeps the rest from serving.
-    #[expect(clippy::too_many_arguments, reason = "all that a start has made ready, handed over once")]
-    pub fn start(
-        config: Arc<Config>,
-        source: Source,
-        engine: Arc<Engine>,
-        store: Store,
-        cookie_secret: [u8; 32],
-        sockets: Sockets,
-        tls: Tls,
-        orders: Orders,
-        drain: Drain,
-    ) -> Arc<Self> {
+    pub fn start(start: Start) -> Arc<Self> {
+        let Start {
+            config,
+            source,
+            engine,
+            store,
+            cookie_secret,
+            sockets,
+            tls,
+            orders,
+            access_logs,
+            access_log,
+            drain,
+        } = start;
         let workers = orders.len();
         let telemetry = Telemetry::new(workers);
         let (plugins, _failed) = bring_up::slots(&engine, &store, &config, &telemetry, &BTreeMap::new());
@@ -185,6 +227,7 @@ impl Control {
             names: Arc::clone(&names),
             sockets: sockets.all(),
             tls: Arc::new(tls),
+            access_log,
             workers,
             cookie_secret,
             now,
@@ -201,6 +244,7 @@ impl Control {
             source,
             reloads: Reloads::default(),
             reload_wanted: Notify::new(),
+            access_logs,
             engine,
             store,
             changing: Mutex::new(()),
@@ -393,6 +437,7 @@ impl Control {
             names: self.names.load_full(),
             sockets: Arc::clone(&basis.sockets),
             tls: Arc::clone(&basis.tls),
+            access_log: basis.access_log.clone(),
             workers: self.orders.len(),
             cookie_secret: self.cookie_secret,
             now: Instant::now(),

@@ -111,6 +111,7 @@ impl Control {
         if self.drain.phase() > Phase::Serve {
             return Err(ControlError::Conflict("the proxy is shutting down, so that nothing was changed".to_owned()));
         }
+        let access_log = self.access_logs.next(config.access_log.as_ref(), present.access_log.as_ref())?;
         let config = Arc::new(config);
         let (slots, failed) = bring_up::slots(&self.engine, &self.store, &config, &self.telemetry, &present.plugins);
         self.learn(dns::names_of(&config));
@@ -120,7 +121,8 @@ impl Control {
         if let Some(file) = self.source.file.as_deref().filter(|_| durable) {
             write(file, text).map_err(|source| ControlError::Write { file: file.to_owned(), source })?;
         }
-        let basis = Basis { config: Arc::clone(&config), plugins: Arc::new(slots), sockets: sockets.all(), tls };
+        let plugins = Arc::new(slots);
+        let basis = Basis { config: Arc::clone(&config), plugins, sockets: sockets.all(), tls, access_log };
         self.publish_assembled(|_| basis);
         sockets.open(&self.orders, &present);
         self.text.store(Arc::new(text.to_owned()));

@@ -44,7 +44,7 @@ impl Transport for tokio::io::DuplexStream {
 /// A stream that carries HTTP/1 or HTTP/2: a socket, or what is laid over one.
 pub struct Io<S> {
     stream: S,
-    /// Counts what the parser refused.
+    /// Accounts for what the parser refused.
     worker: Rc<Worker>,
     conn: Rc<Conn>,
     /// Read before the protocol was known.
@@ -77,7 +77,7 @@ impl<S: Transport> Io<S> {
             Some(b"431") => Reason::HeaderTooLarge,
             _ => return false,
         };
-        self.worker.count(reason);
+        proxy::unread(&self.worker, &self.conn, reason);
         self.replacement = Some(proxy::raw_response(reason));
         true
     }

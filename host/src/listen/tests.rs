@@ -14,8 +14,9 @@ use witgate_policy::{Engine, EngineOptions, Store};
 use super::http;
 use crate::{
     Control, Source,
-    control::Sockets,
+    control::{Sockets, Start},
     drain::Drain,
+    telemetry::access_log::AccessLogs,
     tls::Tls,
     worker::{
         Worker,
@@ -51,8 +52,19 @@ impl Served {
         let sockets = Sockets::bind(&config, None, 1).unwrap();
         let (orders, _obeying) = mpsc::unbounded_channel();
         let (config, source, orders) = (Arc::new(config), Source::default(), vec![orders]);
-        let control =
-            Control::start(config, source, engine, store, [7; 32], sockets, Tls::default(), orders, Drain::default());
+        let control = Control::start(Start {
+            config,
+            source,
+            engine,
+            store,
+            cookie_secret: [7; 32],
+            sockets,
+            tls: Tls::default(),
+            orders,
+            access_logs: AccessLogs::default(),
+            access_log: None,
+            drain: Drain::default(),
+        });
         let live = Arc::clone(&control.live);
         let worker = Worker::new(0, live, Arc::clone(&control.telemetry), control.drain.clone(), 1);
         let conn = Conn::new(0, "192.0.2.1:1".parse().unwrap(), false, 64 << 10);

@@ -24,7 +24,7 @@ pub async fn accept(worker: &Worker, conn: &Conn, server: &Server, stream: TcpSt
         // TLS begins with a 22 (RFC 8446 §5.1), and every method that is in use with a capital letter.
         let mut first = [0];
         if stream.peek(&mut first).await.is_ok_and(|read| read == 1) && first[0].is_ascii_uppercase() {
-            tell_plain(worker, stream).await;
+            tell_plain(worker, conn, stream).await;
             return None;
         }
         let accepted = TlsAcceptor::from(Arc::clone(server.config())).accept(stream).await;
@@ -41,8 +41,8 @@ pub async fn accept(worker: &Worker, conn: &Conn, server: &Server, stream: TcpSt
 }
 
 /// Tells a client that speaks HTTP without TLS that this is not understood.
-async fn tell_plain(worker: &Worker, mut stream: TcpStream) {
-    worker.count(Reason::BadRequest);
+async fn tell_plain(worker: &Worker, conn: &Conn, mut stream: TcpStream) {
+    proxy::unread(worker, conn, Reason::BadRequest);
     // What is left unread would have the answer lost when the socket is closed.
     let _ = stream.try_read(&mut worker.scratch.borrow_mut()[..]);
     // It may be gone, and is told nothing then.

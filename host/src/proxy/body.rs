@@ -9,6 +9,7 @@ use std::{
 
 use super::exchange::Exchange;
 use crate::{
+    reason::Reason,
     upstream::{self, BodyError, Incoming},
     worker::deadlines::Deadline,
 };
@@ -41,6 +42,7 @@ impl Body {
     /// An endpoint's body, with what happens at its end. A short one mostly came with its head, `now`, and has ended.
     pub fn upstream(mut incoming: Incoming, mut exchange: Exchange, deadline: Option<Deadline>, now: Instant) -> Self {
         if let Some(whole) = incoming.read_whole() {
+            exchange.tell(|logged| logged.sent(whole.len()));
             exchange.complete(now, incoming.into_idle(now));
             return Self::full(whole);
         }
@@ -83,9 +85,12 @@ impl Upstream {
             if !self.deadline.as_ref().is_some_and(|deadline| deadline.poll_passed(cx)) {
                 return Poll::Pending;
             }
-            self.cut_short();
+            self.cut_short(Reason::Timeout);
             return Poll::Ready(Some(Err(BodyError::Timeout)));
         };
+        if let Some(Ok(frame)) = &frame {
+            self.exchange.tell(|logged| logged.sent(frame.data_ref().map_or(0, Bytes::len)));
+        }
         match &frame {
             // Not the endpoint's fault.
             Some(Err(BodyError::Upstream(upstream::Error::Body))) => {
@@ -93,7 +98,8 @@ impl Upstream {
                 self.incoming = None;
                 self.exchange.aborted();
             }
-            Some(Err(_)) => self.cut_short(),
+            Some(Err(BodyError::Upstream(upstream::Error::Malformed(_)))) => self.cut_short(Reason::UpstreamMalformed),
+            Some(Err(_)) => self.cut_short(Reason::UpstreamReset),
             // The last frame may be all that is asked for: where the length is known, hyper does not poll again.
             Some(Ok(_)) if !incoming.is_end_stream() => {}
             Some(Ok(_)) | None => self.end(),
@@ -107,9 +113,9 @@ impl Upstream {
         self.exchange.complete(now, self.incoming.take().and_then(|incoming| incoming.into_idle(now)));
     }
 
-    fn cut_short(&mut self) {
+    fn cut_short(&mut self, reason: Reason) {
         self.deadline = None;
         self.incoming = None;
-        self.exchange.cut_short();
+        self.exchange.cut_short(reason);
     }
 }

@@ -15,10 +15,12 @@ use witgate_core::{
     outlier,
 };
 
+use super::logged::Logged;
 use crate::{
     drain::Phase,
     generation::{Cluster, Delivery, Extras, Held, RoutePlan},
-    telemetry::RouteMetrics,
+    reason::Reason,
+    telemetry::{RouteMetrics, access_log::Line},
     upstream::Connection,
     worker::{
         Worker,
@@ -51,6 +53,8 @@ pub struct Exchange {
     early: bool,
     /// Whether it asks for another protocol, and may.
     upgrade: bool,
+    /// For the access log; none where there is none.
+    logged: Option<Box<Logged>>,
 }
 
 /// What is held of a request's accounts while its connection goes on in another protocol: not the generation, as such a
@@ -82,7 +86,26 @@ impl Exchange {
             settled: false,
             early: false,
             upgrade: false,
+            logged: None,
         }
+    }
+
+    /// A line is written when it ends.
+    pub fn log(&mut self, logged: Box<Logged>) {
+        self.logged = Some(logged);
+    }
+
+    /// For the access log, where there is one.
+    pub fn tell(&mut self, tell: impl FnOnce(&mut Logged)) {
+        if let Some(logged) = &mut self.logged {
+            tell(logged);
+        }
+    }
+
+    /// The proxy answers by itself.
+    pub fn refused(&mut self, reason: Reason) {
+        self.worker.count(reason);
+        self.tell(|logged| logged.because(reason));
     }
 
     /// The head is a right one, and is looked at from `now` on.
@@ -103,11 +126,18 @@ impl Exchange {
     /// An endpoint of the cluster with this index is being tried.
     pub fn trying(&mut self, cluster: usize, in_flight: InFlight) {
         self.cluster = cluster;
+        self.tell(|logged| {
+            logged.trying();
+            logged.at(in_flight.endpoint());
+        });
         self.in_flight = Some(in_flight);
     }
 
     /// Records how the try ended. Where failures have come to be too many in a row, whoever ejects is told.
     pub fn tried(&self, now: Instant, latency: Option<Duration>, outcome: Outcome) {
+        if let (Some(logged), Some(latency)) = (&self.logged, latency) {
+            logged.head_came(latency);
+        }
         if let Some(endpoint) = self.endpoint() {
             self.tried_at(endpoint, now, latency, outcome);
         }
@@ -126,6 +156,9 @@ impl Exchange {
 
     /// The try that counts from now on is another.
     pub fn account(&mut self, in_flight: Option<InFlight>) {
+        if let (Some(logged), Some(in_flight)) = (&mut self.logged, &in_flight) {
+            logged.at(in_flight.endpoint());
+        }
         self.in_flight = in_flight;
     }
 
@@ -188,7 +221,11 @@ impl Exchange {
     /// The endpoint has switched protocols. What is held from now on, and for how long the connection may then be silent.
     pub fn switch(mut self, now: Instant) -> (Switched, Duration) {
         self.settled = true;
+        self.status = Some(StatusCode::SWITCHING_PROTOCOLS);
         self.worker.cells().upgraded.up();
+        if let Some(logged) = self.logged.take() {
+            self.write_line(&logged, self.took(now));
+        }
         let switched = Switched {
             worker: Rc::clone(&self.worker),
             metrics: Arc::clone(self.metrics()),
@@ -229,7 +266,8 @@ impl Exchange {
     }
 
     /// The response ended in its middle: the endpoint broke off, or the route's timeout passed.
-    pub fn cut_short(&mut self) {
+    pub fn cut_short(&mut self, reason: Reason) {
+        self.tell(|logged| logged.because(reason));
         self.blame();
         self.settle(Instant::now());
     }
@@ -240,22 +278,63 @@ impl Exchange {
         self.settle(Instant::now());
     }
 
-    fn settle(&mut self, now: Instant) {
-        if std::mem::replace(&mut self.settled, true) {
-            return;
-        }
-        self.in_flight = None;
-        self.admitted = None;
-        self.metrics().record(self.worker.id, self.status, self.took(now));
-        self.conn.end();
-    }
-
     fn metrics(&self) -> &Arc<RouteMetrics> {
         self.plan().map_or(&self.worker.telemetry.unrouted, |route| &route.metrics)
     }
 
     fn took(&self, now: Instant) -> Duration {
         self.began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began))
+    }
+
+    fn settle(&mut self, now: Instant) {
+        if std::mem::replace(&mut self.settled, true) {
+            return;
+        }
+        self.in_flight = None;
+        self.admitted = None;
+        let took = self.took(now);
+        self.metrics().record(self.worker.id, self.status, took);
+        self.conn.end();
+        if let Some(logged) = self.logged.take() {
+            self.write_line(&logged, took);
+        }
+    }
+
+    /// Apart, because most have no log.
+    #[inline(never)]
+    fn write_line(&self, logged: &Logged, took: Duration) {
+        let generation = &self.generation;
+        let Some(log) = &generation.access_log else { return };
+        let status = self.status;
+        if !log.wants(status.map(|status| status.as_u16()), || self.worker.random()) {
+            return;
+        }
+        let cluster = logged.cluster().and_then(|cluster| generation.clusters.get(cluster));
+        let line = Line {
+            listener: generation.listener(self.conn.socket).map(|listener| listener.name.as_str()),
+            duration: Some(took),
+            route: self.plan().map(|route| &*route.name),
+            cluster: cluster.map(|cluster| cluster.config.name.as_str()),
+            ..logged.line(status, &self.conn)
+        };
+        self.worker.log(log, &line);
+    }
+}
+
+/// Accounts for a request that never became one: the parser refused its head.
+pub fn unread(worker: &Worker, conn: &Conn, reason: Reason) {
+    worker.count(reason);
+    let generation = worker.live.load_for(conn.socket);
+    let status = reason.status().as_u16();
+    if let Some(log) = generation.access_log.as_ref().filter(|log| log.wants(Some(status), || worker.random())) {
+        let line = Line {
+            peer: Some((conn.peer_value.as_bytes(), conn.peer.port())),
+            listener: generation.listener(conn.socket).map(|listener| listener.name.as_str()),
+            status: Some(status),
+            error: Some(reason.word()),
+            ..Line::default()
+        };
+        worker.log(log, &line);
     }
 }
 

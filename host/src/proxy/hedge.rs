@@ -17,7 +17,7 @@ use witgate_core::{
     request::Head,
 };
 
-use super::{connected::connected, decide::Forward, exchange::Exchange, tries::Tries};
+use super::{connected::connected, decide::Forward, exchange::Exchange, logged::Logged, tries::Tries};
 use crate::{
     generation::Cluster,
     upstream::{self, ConnectError, Incoming, RequestBody},
@@ -104,6 +104,7 @@ impl<'f> Race<'f> {
         let (index, counted) = self.tries.beside(self.worker, self.cluster, self.forward, self.body)?;
         let endpoint = self.cluster.endpoints.get(index)?;
         self.worker.cells().hedged.up();
+        self.exchange.tell(Logged::trying);
         let (worker, cluster, head) = (self.worker, self.cluster, self.head);
         let body = self.body.take();
         let sending = Box::pin(async move {

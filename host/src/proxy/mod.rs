@@ -9,6 +9,7 @@ pub mod decide;
 mod exchange;
 pub mod headers;
 mod hedge;
+mod logged;
 mod mirror;
 mod reply;
 mod tries;
@@ -29,7 +30,7 @@ use witgate_core::{config, request::Head};
 
 pub use attempt::choose;
 pub use body::Body;
-pub use exchange::record;
+pub use exchange::{record, unread};
 pub use headers::{host_is_sound, is_chunked_only, is_trusted};
 pub use reply::raw_response;
 
@@ -41,6 +42,7 @@ use crate::{
 use ask::Asker;
 use decide::{Forward, Plan};
 use exchange::Exchange;
+use logged::Logged;
 
 /// A request about which everything is decided: the future of its response. Small, because it is moved from hand to hand,
 /// and every connection keeps room for one.
@@ -118,13 +120,14 @@ fn concluded(outcome: attempt::Outcome, mut exchange: Exchange, deadline: Option
 
 /// The proxy's own answer, which ends the exchange.
 fn answered(mut exchange: Exchange, mut response: Response<Body>) -> Response<Body> {
+    exchange.tell(|logged| logged.answered(&response));
     exchange.answered(response.status(), response.headers_mut());
     exchange.complete(Instant::now(), None);
     response
 }
 
-fn refused(exchange: Exchange, reason: Reason) -> Response<Body> {
-    exchange.worker().count(reason);
+fn refused(mut exchange: Exchange, reason: Reason) -> Response<Body> {
+    exchange.refused(reason);
     answered(exchange, reply::response(reason))
 }
 
@@ -151,7 +154,11 @@ fn plan(
     let index = generation.listener_index(conn.socket);
     let listener = index.and_then(|index| generation.config.listeners.get(index));
     let (parts, incoming) = request.into_parts();
+    if generation.access_log.is_some() {
+        exchange.log(Logged::of(&parts));
+    }
     let (mut head, upgrade) = accept(worker, conn, listener, parts)?;
+    exchange.tell(|logged| logged.accepted(&head, conn));
     // Only now, so that one reading serves the request, the first question and, by way of its end, the next.
     let now = Instant::now();
     exchange.accepted(now);
@@ -164,7 +171,7 @@ fn plan(
     if let Some(limiter) = exchange.extras().and_then(|extras| extras.limiter.as_deref())
         && let Err(wait) = limiter.take(&head, now)
     {
-        worker.count(Reason::RateLimited);
+        exchange.refused(Reason::RateLimited);
         return Ok(Planned::Reply(reply::rate_limited(wait)));
     }
     let (plan, decided) = {
@@ -177,6 +184,7 @@ fn plan(
         Plan::Reply(response) => Ok(Planned::Reply(*response)),
         Plan::Forward(forward) => {
             let (body, fate) = RequestBody::new(incoming, listener.and_then(|listener| listener.limits.body));
+            exchange.tell(|logged| logged.forwarded(forward.cluster, &fate));
             let timeout = generation.routes.plans.get(route).and_then(|route| route.timeout);
             let deadline = timeout.map(|t| worker.deadlines.keep(now + t, conn));
             Ok(Planned::Forward { head, body, fate, forward, decided, deadline })

@@ -39,6 +39,11 @@ metrics! {
     LOG_LINES_DROPPED: Counter "witgate_log_lines_dropped_total",
         "Lines of the log that were lost: stderr could not be written, or whoever reads it was too slow";
 
+    ACCESS_LOG_LINES: Counter "witgate_access_log_lines_total", "Lines of the access log that were written";
+    ACCESS_LOG_DROPPED: Counter "witgate_access_log_dropped_total",
+        "Lines of the access log that were lost: they could not be written, or the writer was too far behind";
+    ACCESS_LOG_ERRORS: Counter "witgate_access_log_write_errors_total", "Writes of the access log that failed";
+
     CONFIG_RELOADS: Counter "witgate_config_reloads_total",
         "Other configurations that were wanted since the start. {outcome: applied, or refused}";
 

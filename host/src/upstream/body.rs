@@ -83,17 +83,35 @@ struct Source {
 /// How a body is doing, for whoever has given it away: where it breaks off by itself the endpoint is not to blame. None
 /// where there is no body.
 #[derive(Debug, Clone)]
-pub struct Fate(Option<Rc<Cell<BodyFate>>>);
+pub struct Fate(Option<Rc<Progress>>);
+
+#[derive(Debug)]
+struct Progress {
+    fate: Cell<BodyFate>,
+    /// Bytes that came.
+    read: Cell<u64>,
+}
 
 impl Fate {
     /// What has become of the body.
     pub fn get(&self) -> BodyFate {
-        self.0.as_ref().map_or(BodyFate::Whole, |fate| fate.get())
+        self.0.as_ref().map_or(BodyFate::Whole, |progress| progress.fate.get())
+    }
+
+    /// Bytes that came of it.
+    pub fn read(&self) -> u64 {
+        self.0.as_ref().map_or(0, |progress| progress.read.get())
+    }
+
+    fn note_read(&self, bytes: u64) {
+        if let Some(progress) = &self.0 {
+            progress.read.set(progress.read.get() + bytes);
+        }
     }
 
     fn set(&self, to: BodyFate) {
-        if let Some(fate) = &self.0 {
-            fate.set(to);
+        if let Some(progress) = &self.0 {
+            progress.fate.set(to);
         }
     }
 }
@@ -119,7 +137,7 @@ impl RequestBody {
         if incoming.is_end_stream() {
             return (Self(None), Fate(None));
         }
-        let fate = Fate(Some(Rc::new(Cell::new(BodyFate::Coming))));
+        let fate = Fate(Some(Rc::new(Progress { fate: Cell::new(BodyFate::Coming), read: Cell::new(0) })));
         let source = Source { incoming, left: limit.unwrap_or(u64::MAX), fate: fate.clone(), tee: None };
         (Self(Some(Box::new(Reading::Once(source)))), fate)
     }
@@ -211,6 +229,7 @@ impl Source {
         match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
             Some(Ok(frame)) => {
                 let len = frame.data_ref().map_or(0, |data| data.len() as u64);
+                self.fate.note_read(len);
                 if len > self.left {
                     self.fate.set(BodyFate::TooLarge);
                     return Poll::Ready(Some(Err(BodyError::TooLarge)));

@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::sync::Notify;
 use witgate_policy::Instances;
 
 use crate::{
@@ -19,7 +20,10 @@ use crate::{
     generation::{Live, LocalLive},
     memory,
     reason::Reason,
-    telemetry::{Telemetry, WorkerCells},
+    telemetry::{
+        Telemetry, WorkerCells,
+        access_log::{AccessLog, Line, Pending},
+    },
     upstream::{REAP_INTERVAL, Upstreams},
 };
 use conn::{Phase, Registry, Signal};
@@ -55,6 +59,10 @@ pub struct Worker {
     pub relay: RefCell<Box<[u8; RELAYED]>>,
     /// Connections that went to rest since memory was last given back.
     rested: Cell<usize>,
+    /// Lines of the access log that are not handed over yet.
+    lines: RefCell<Pending>,
+    /// There are some.
+    lines_wait: Notify,
     /// Copies of requests that are on their way to mirrors.
     pub mirrors: Cell<usize>,
     random: Cell<u64>,
@@ -63,6 +71,9 @@ pub struct Worker {
 /// Connections that have gone to rest, or are fewer than there were, before the allocator is told to give memory back: half
 /// a megabyte of it at least. Where connections come as they go there is no use in it.
 const GIVE_BACK_AFTER: usize = 64;
+
+/// How long a line of the access log waits for others, with which it costs less.
+const LINES_WAIT: Duration = Duration::from_millis(100);
 
 /// How much is read at once before the protocol is known.
 const FIRST_READ: usize = 4096;
@@ -85,6 +96,8 @@ impl Worker {
             scratch: RefCell::new(Box::new([0; FIRST_READ])),
             relay: RefCell::new(Box::new([0; RELAYED])),
             rested: Cell::new(0),
+            lines: RefCell::default(),
+            lines_wait: Notify::new(),
             mirrors: Cell::new(0),
             random: Cell::new(seed | 1),
         })
@@ -110,6 +123,26 @@ impl Worker {
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ (z >> 31)
+    }
+
+    /// Writes a line into the access log, or rather into the buffer that is handed over to its writer.
+    pub fn log(&self, log: &Arc<AccessLog>, line: &Line<'_>) {
+        if self.lines.borrow_mut().add(log, line) {
+            self.lines_wait.notify_one();
+        }
+    }
+
+    /// Hands over lines that have waited for others to join them. Sleeps while there are none.
+    pub async fn hand_over_lines(self: Rc<Self>) {
+        loop {
+            self.lines_wait.notified().await;
+            loop {
+                tokio::time::sleep(LINES_WAIT).await;
+                if self.lines.borrow_mut().hand_over() {
+                    break;
+                }
+            }
+        }
     }
 
     /// Notes that a connection let go of its buffers.

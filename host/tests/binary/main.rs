@@ -1,6 +1,7 @@
 //! Tests through the real binary: what an operator sees when it starts, fails, is drained, killed and damaged. One
 //! binary, so that it links once.
 
+mod access_log;
 mod commands;
 mod crash;
 mod demo;

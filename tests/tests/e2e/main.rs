@@ -1,5 +1,6 @@
 //! End-to-end tests by feature, in one binary so that they link once.
 
+mod access_log;
 mod circuit;
 mod dns;
 mod drain;

@@ -1,6 +1,9 @@
 //! TLS of clients and to endpoints: certificates by name, and renewed; clients' certificates; what is refused.
 
-use std::{io, path::Path};
+use std::{
+    io::{self, Read as _, Write as _},
+    path::Path,
+};
 
 use rustls::HandshakeKind;
 use witgate_tests::{
@@ -389,4 +392,30 @@ fn health_is_asked_over_tls() {
     state("healthy");
     it.reload(&format!("tls = {{ ca = \"other.pem\" }}\n{check}"));
     state("unhealthy");
+}
+
+#[test]
+fn a_connection_goes_on_in_another_protocol_over_tls() {
+    let (authority, dir) = (Authority::new("both"), scratch());
+    let origin = Origin::scripted(|_, stream| {
+        let head = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nearly ";
+        let mut heard = [0; 5];
+        let _ =
+            stream.write_all(head).and_then(|()| stream.read_exact(&mut heard)).and_then(|()| stream.write_all(&heard));
+        false
+    });
+    let front = Front::before(origin.address, &authority.issue("o", &["127.0.0.1"]), None);
+    authority.issue("a", &["a.test"]).write(dir.path(), "a");
+    std::fs::write(dir.path().join("ca.pem"), authority.pem()).expect("a file can be written");
+    let text = format!(
+        "{}[[route]]\nname = \"all\"\ncluster = \"c\"\n[[cluster]]\nname = \"c\"\nendpoints = [{{ address = \"{}\" }}]\n\
+         tls = {{ ca = \"ca.pem\" }}\n",
+        listener("{ certificates = [{ cert = \"a.pem\", key = \"a.key\" }] }"),
+        front.address
+    );
+    let running = proxy::start_in(dir, &text);
+    let mut client = connect(running.web(), "a.test", &authority.client(&["http/1.1"], None)).expect("a handshake");
+    assert_eq!(client.get("/", "connection: upgrade\r\nupgrade: websocket\r\n").status, 101);
+    client.send("hello").expect("it is taken");
+    assert_eq!(client.rest(), b"early hello");
 }

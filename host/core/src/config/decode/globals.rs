@@ -10,11 +10,9 @@ use super::{
         sink::Finding,
         value,
     },
-    ANY_TIME, duration, file_path, size,
+    ANY_TIME, MAX_UNIX_PATH, duration, file_path, size,
 };
 
-/// Bytes of a path in a Unix socket's address, without the final zero.
-const MAX_UNIX_PATH: usize = 107;
 /// Name servers: as many as the system's own resolver would ask, and a few more.
 const MAX_RESOLVERS: usize = 8;
 

@@ -1,5 +1,6 @@
 //! Tables of a file to the model, one module a kind of table. Never checks one table against another.
 
+mod access_log;
 mod action;
 mod cluster;
 mod globals;
@@ -28,6 +29,9 @@ pub(super) const MAX_MANY: usize = 100_000;
 /// Most elements of any other list.
 const MAX_LIST: usize = 1_000;
 
+/// Bytes of a path in a Unix socket's address, without the final zero.
+const MAX_UNIX_PATH: usize = 107;
+
 const PERCENT: RangeInclusive<u32> = 0..=100;
 /// Any duration above nothing.
 const SOME_TIME: RangeInclusive<Duration> = Duration::from_millis(1)..=MAX_DURATION;
@@ -39,6 +43,8 @@ pub(super) fn config<'a>(file: Table<'a>, base_dir: &Path, references: &mut Refe
     let admin = globals::admin(file.table("admin", "[admin]"), base_dir, references);
     let runtime = globals::runtime(file.table("runtime", "[runtime]"), base_dir);
     let plugin_bounds = globals::plugin_bounds(file.table("plugins", "[plugins]"));
+    let access_log = file.table("access_log", "[access_log]");
+    let access_log = access_log.and_then(|table| access_log::access_log(table, base_dir));
     let listeners = each(&file, "listener", MAX_FEW, |table| listener::listener(table, base_dir, references));
     let routes = each(&file, "route", MAX_MANY, |table| route::route(table, references));
     let clusters = each(&file, "cluster", MAX_MANY, |table| cluster::cluster(table, base_dir, references));
@@ -49,7 +55,7 @@ pub(super) fn config<'a>(file: Table<'a>, base_dir: &Path, references: &mut Refe
         file.sink.report(finding.expected("at least one [[listener]]"));
     }
     file.finish();
-    Config { admin, runtime, plugin_bounds, listeners, routes, clusters, plugins }
+    Config { admin, runtime, plugin_bounds, access_log, listeners, routes, clusters, plugins }
 }
 
 /// The elements of an array of tables that could be read.

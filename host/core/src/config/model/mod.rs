@@ -1,5 +1,6 @@
 //! What a valid configuration says, as plain types with every default filled in. Knows nothing of TOML.
 
+mod access_log;
 mod cluster;
 mod rules;
 mod tls;
@@ -9,6 +10,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use http::{HeaderName, Method, StatusCode};
 use ipnet::IpNet;
 
+pub use access_log::*;
 pub use cluster::*;
 pub use rules::*;
 pub use tls::*;
@@ -22,6 +24,8 @@ pub struct Config {
     pub runtime: Runtime,
     /// `[plugins]`: bounds for all of them.
     pub plugin_bounds: PluginBounds,
+    /// `[access_log]`; none where there is no such table.
+    pub access_log: Option<AccessLog>,
     /// `[[listener]]`, in file order.
     pub listeners: Vec<Listener>,
     /// `[[route]]`, in file order.
