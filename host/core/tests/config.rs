@@ -384,7 +384,7 @@ error: `protocol` is not supported by this version of Witgate
         check(
             "[[listener]]\nname='a'\nlisten='[::]:0'\ncluster='c'\nsni=[]\n[[listener]]\nname='t'\nlisten='[::]:0'\n\
              protocol='tcp'\ncluster='d'\nsni=[{hosts=[],cluster='c'},{hosts=['*']}]\nlimits={headers=1,idle_timeout='1s'}\n\
-             [[route]]\nname='r'\nlisteners=['t']\nrespond={status=200}\n[[cluster]]\nname='c'\nendpoints=[]\n",
+             [[route]]\nname='r'\nlisteners=['t']\ncluster='c'\n[[cluster]]\nname='c'\nendpoints=[]\nproxy_protocol='v2'\n",
             &[
                 "4:9 listener[0].cluster: `cluster` belongs to `protocol = \"tcp\"` |…",
                 "5:5 listener[0].sni: `sni` belongs to `protocol = \"tcp\"` |…",
@@ -394,6 +394,7 @@ error: `protocol` is not supported by this version of Witgate
                 "11:37 listener[1].sni[1].hosts[0]: bad element of `hosts`: \"*\" is not a host |…",
                 "12:9 listener[1].limits.headers: unknown key \"headers\" |…",
                 "15:12 route[0].listeners[0]: the listener \"t\" serves no requests |…",
+                "20:16 cluster[0].proxy_protocol: a header names one client, and the requests of all clients of route \"r\" share connections |…",
             ],
         );
     }

@@ -1,7 +1,7 @@
 //! Connections that are passed on as a whole: to which cluster, to which of its endpoints, and then bytes both ways. Knows
 //! nothing of what they say but the name in a TLS client's first words.
 
-use std::{future::poll_fn, io, rc::Rc, sync::Arc, task::Poll, time::Instant};
+use std::{future::poll_fn, io, net::SocketAddr, rc::Rc, sync::Arc, task::Poll, time::Instant};
 
 use bytes::Bytes;
 use rustls::server::Acceptor;
@@ -38,13 +38,15 @@ const HELLO: usize = 16 << 10;
 
 /// Serves one connection to its end.
 pub(super) async fn serve(worker: &Rc<Worker>, conn: &Rc<Conn>, stream: TcpStream, to: &Tcp, tls: Option<&Server>) {
+    // Where the client came to, which endpoints may be told.
+    let local = stream.local_addr().ok();
     let Some(server) = tls else {
         let name = if to.sni.is_empty() { None } else { at_first(conn, asked_for(&stream)).await };
-        return pass_on(worker, conn, stream, routing::cluster_for(to, name.as_deref())).await;
+        return pass_on(worker, conn, stream, local, routing::cluster_for(to, name.as_deref())).await;
     };
     let Some(stream) = tls::accept(worker, conn, server, stream).await else { return };
     let name = stream.get_ref().1.server_name().map(str::to_owned);
-    pass_on(worker, conn, stream, routing::cluster_for(to, name.as_deref())).await;
+    pass_on(worker, conn, stream, local, routing::cluster_for(to, name.as_deref())).await;
 }
 
 /// The name that a client of TLS asks for, which is not read: that is for the endpoint. None where it is no TLS, or without a
@@ -70,14 +72,19 @@ async fn asked_for(stream: &TcpStream) -> Option<String> {
     .await?
 }
 
-async fn pass_on<S>(worker: &Rc<Worker>, conn: &Rc<Conn>, mut client: S, cluster: Option<&str>)
-where
+async fn pass_on<S>(
+    worker: &Rc<Worker>,
+    conn: &Rc<Conn>,
+    mut client: S,
+    local: Option<SocketAddr>,
+    cluster: Option<&str>,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     // Its time to begin is over, and who sweeps silent connections leaves it alone: silence is measured here.
     conn.begin();
     let opened = match cluster {
-        Some(cluster) => open(worker, conn, cluster).await,
+        Some(cluster) => open(worker, conn, local, cluster).await,
         None => Err(Unopened::Unrouted),
     };
     let mut opened = match opened {
@@ -131,7 +138,7 @@ impl From<Full> for Unopened {
     }
 }
 
-async fn open(worker: &Rc<Worker>, conn: &Conn, name: &str) -> Result<Opened, Unopened> {
+async fn open(worker: &Rc<Worker>, conn: &Conn, local: Option<SocketAddr>, name: &str) -> Result<Opened, Unopened> {
     let cluster = {
         let generation = worker.live.load_for(conn.socket);
         let index = generation.cluster_index(name).ok_or(Unopened::Unrouted)?;
@@ -141,6 +148,8 @@ async fn open(worker: &Rc<Worker>, conn: &Conn, name: &str) -> Result<Opened, Un
     // A client stays with its endpoint where a cluster hashes; what it hashes of a connection is the client's address.
     let hashes = matches!(cluster.native.algorithm(), Algorithm::RingHash | Algorithm::Maglev);
     let hash = hashes.then(|| hash_key(conn.peer_value.as_bytes()));
+    let named = local.map(|local| (conn.peer, SocketAddr::new(local.ip().to_canonical(), local.port())));
+    let header = cluster.config.proxy_protocol.map(|version| upstream::proxy_header(version, named));
     let (mut tried, mut failed) = (Vec::new(), None);
     for _ in 0..TRIES.min(cluster.endpoints.len()) {
         let began = Instant::now();
@@ -149,7 +158,7 @@ async fn open(worker: &Rc<Worker>, conn: &Conn, name: &str) -> Result<Opened, Un
             break;
         };
         let in_flight = endpoint.begin();
-        match open_to(worker, &cluster, endpoint).await {
+        match open_to(worker, &cluster, endpoint, header.as_deref()).await {
             Ok((stream, place)) => {
                 let now = Instant::now();
                 let took = now.saturating_duration_since(began);
@@ -175,6 +184,7 @@ async fn open_to(
     worker: &Worker,
     cluster: &Cluster,
     endpoint: &Arc<Endpoint>,
+    header: Option<&[u8]>,
 ) -> Result<(Stream, Option<Place>), ConnectError> {
     let timeout = cluster.config.connect_timeout;
     let place = match cluster.circuit.as_ref().filter(|circuit| circuit.limits_connections()) {
@@ -188,5 +198,5 @@ async fn open_to(
         }
     };
     let tls = cluster.tls.as_ref().map(|tls| (&**tls, tls.bare()));
-    Ok((upstream::open(endpoint, timeout, tls).await?, place))
+    Ok((upstream::open(endpoint, timeout, tls, header).await?, place))
 }

@@ -2,17 +2,19 @@
 
 use std::{
     io,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use proxy_header::{ProxiedAddress, ProxyHeader};
 use rustls::ClientConfig;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
-use witgate_core::endpoint::Endpoint;
+use witgate_core::{config::ProxyVersion, endpoint::Endpoint};
 
 use super::{Connection, Full, Stream, circuit::Place};
 use crate::tls;
@@ -46,7 +48,7 @@ pub async fn connect(
     tls: Option<&Arc<tls::Client>>,
     place: Option<Place>,
 ) -> Result<Box<Connection>, ConnectError> {
-    let stream = open(endpoint, timeout, tls.map(|tls| (&**tls, tls.http1()))).await?;
+    let stream = open(endpoint, timeout, tls.map(|tls| (&**tls, tls.http1())), None).await?;
     let mut connection = Box::new(Connection::new(stream, Arc::clone(endpoint), pool.clone(), Instant::now()));
     connection.secured_by(tls.cloned());
     if let Some(place) = place {
@@ -55,16 +57,45 @@ pub async fn connect(
     Ok(connection)
 }
 
-/// A stream to an endpoint within `timeout`, over TLS where that is spoken, and as this says.
+/// A header of the PROXY protocol (v1 or v2): whom a connection is from, and where that came to; none: this proxy itself.
+pub fn proxy_header(version: ProxyVersion, named: Option<(SocketAddr, SocketAddr)>) -> Vec<u8> {
+    // Addresses of one family only: an IPv4 address that came over an IPv6 socket is mapped back.
+    let named =
+        named.map(|(from, to)| if from.is_ipv4() == to.is_ipv4() { (from, to) } else { (mapped(from), mapped(to)) });
+    let header = match named {
+        Some((from, to)) => ProxyHeader::with_address(ProxiedAddress::stream(from, to)),
+        None => ProxyHeader::with_local(),
+    };
+    let mut bytes = Vec::new();
+    let encoded = match version {
+        ProxyVersion::V1 => header.encode_v1(&mut bytes),
+        ProxyVersion::V2 => header.encode_v2(&mut bytes),
+    };
+    debug_assert!(encoded.is_ok(), "there is room, and nothing that v1 has no words for");
+    bytes
+}
+
+fn mapped(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) => SocketAddr::new(ip.to_ipv6_mapped().into(), address.port()),
+        IpAddr::V6(_) => address,
+    }
+}
+
+/// A stream to an endpoint within `timeout`, over TLS where that is spoken, and as this says. Begins with `header`, if any.
 pub async fn open(
     endpoint: &Endpoint,
     timeout: Duration,
     tls: Option<(&tls::Client, &Arc<ClientConfig>)>,
+    header: Option<&[u8]>,
 ) -> Result<Stream, ConnectError> {
     let stream = async {
-        let stream = TcpStream::connect(endpoint.address()).await?;
+        let mut stream = TcpStream::connect(endpoint.address()).await?;
         // Small requests must not wait for the acknowledgement of the one before.
         stream.set_nodelay(true)?;
+        if let Some(header) = header {
+            stream.write_all(header).await?;
+        }
         Ok::<_, io::Error>(match tls {
             None => Stream::Tcp(stream),
             // On the heap, as a handshake is large.

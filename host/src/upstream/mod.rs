@@ -20,7 +20,7 @@ use witgate_core::endpoint::Endpoint;
 
 pub use body::{Behind, BodyError, BodyFate, Fate, RequestBody};
 pub use circuit::{Circuit, Full, Place};
-pub use connect::{ConnectError, connect, open};
+pub use connect::{ConnectError, connect, open, proxy_header};
 use h1::Room;
 #[cfg(feature = "internals")]
 pub use h1::alone;

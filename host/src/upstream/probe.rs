@@ -14,11 +14,11 @@ use tokio::{
     net::TcpStream,
 };
 use witgate_core::{
-    config::{Health, HttpProbe, Probe},
+    config::{Health, HttpProbe, Probe, ProxyVersion},
     endpoint::Checked,
 };
 
-use super::connect::secured;
+use super::connect::{proxy_header, secured};
 use crate::tls;
 
 /// Bytes that are looked through for what is expected.
@@ -88,10 +88,14 @@ pub async fn probe(
     address: &str,
     authority: &str,
     tls: Option<&tls::Client>,
+    proxy_protocol: Option<ProxyVersion>,
     health: &Health,
 ) -> Result<(), Complaint> {
     let checked = async {
-        let stream = TcpStream::connect(address).await?;
+        let mut stream = TcpStream::connect(address).await?;
+        if let Some(version) = proxy_protocol {
+            stream.write_all(&proxy_header(version, None)).await?;
+        }
         let Some(tls) = tls else { return ask(stream, (Scheme::HTTP, authority), health).await };
         let config = if matches!(health.probe, Probe::Grpc(_)) { tls.http2() } else { tls.http1() };
         ask(secured(stream, config, tls, authority).await?, (Scheme::HTTPS, authority), health).await

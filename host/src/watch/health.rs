@@ -82,11 +82,13 @@ async fn check(live: Arc<Live>, cluster: String, endpoint: Arc<Endpoint>, rules:
     let mut pause = first_pause(&rules, random());
     loop {
         tokio::time::sleep(pause).await;
-        let tls = {
+        let (tls, proxy_protocol) = {
             let generation = live.load();
-            generation.cluster_index(&cluster).and_then(|index| generation.clusters.get(index)?.tls.clone())
+            let found = generation.cluster_index(&cluster).and_then(|index| generation.clusters.get(index));
+            found.map_or((None, None), |found| (found.tls.clone(), found.config.proxy_protocol))
         };
-        let result = probe::probe(endpoint.address(), endpoint.authority(), tls.as_deref(), &rules).await;
+        let result =
+            probe::probe(endpoint.address(), endpoint.authority(), tls.as_deref(), proxy_protocol, &rules).await;
         let checked = result.as_ref().map_or_else(Complaint::checked, |()| Checked::Well);
         let complaint = result.err().map(|error| error.to_string());
         let (before, health) = (checks.health(), checks.observe(checked, &rules));

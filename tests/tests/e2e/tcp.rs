@@ -242,3 +242,34 @@ fn http_is_served_beside_it() {
     assert_eq!(client::get(address, "/", "").body, "h");
     assert_eq!(who(&mut open(&running)), b'a');
 }
+
+#[test]
+fn an_endpoint_is_told_who_the_client_is() {
+    for version in ["v1", "v2"] {
+        // Another proxy, which believes what it is told.
+        let origin = Origin::named("o");
+        let behind = proxy::start(&format!(
+            "[[listener]]\nname = \"web\"\nlisten = \"127.0.0.1:0\"\nproxy_protocol = \"require\"\n[[route]]\nname = \"all\"\n\
+             cluster = \"c\"\n{}",
+            cluster("c", &[origin.address], "")
+        ));
+        let more = format!(
+            "proxy_protocol = \"{version}\"\nhealth = {{ http = {{ path = \"/well\" }}, interval = \"10ms\" }}"
+        );
+        let running = proxy::start(&format!(
+            "{}{}",
+            listener("cluster = \"c\"\nproxy_protocol = \"require\""),
+            cluster("c", &[behind.web()], &more)
+        ));
+        let mut client = Client::connect(running.web());
+        client.send("PROXY TCP4 192.0.2.7 192.0.2.1 1234 80\r\n").expect("it is taken");
+        assert_eq!(client.get("/mine", "").body, "o");
+        let seen = wait_for("the health check as well", || {
+            let seen = origin.seen();
+            let of = |path: &str| seen.iter().find(|seen| seen.line.contains(path)).cloned();
+            of("/well").zip(of("/mine"))
+        });
+        assert_eq!(seen.0.header("x-forwarded-for"), Some("127.0.0.1"), "{version}");
+        assert_eq!(seen.1.header("x-forwarded-for"), Some("192.0.2.7"), "{version}");
+    }
+}

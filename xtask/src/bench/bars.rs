@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::results::Results;
 use super::rounds::{self, Run};
 use super::targets::{
-    ENVOY, ENVOY_WASM, HAPROXY_LUA, IN_WASM, NGINX, NGINX_NJS, NO_POLICY, ONE_ROUTE, PINGORA, WITGATE,
+    ENVOY, ENVOY_WASM, HAPROXY, HAPROXY_LUA, IN_WASM, NGINX, NGINX_NJS, NO_POLICY, ONE_ROUTE, PINGORA, WITGATE,
 };
 
 /// One goal. Its name is also how its row is found again.
@@ -47,7 +47,7 @@ const fn cpu(name: &'static str, most: f64, part: &'static str, own: &'static st
 /// What the plugins answer that declare two fields.
 const ASKED: &[&str] = &["two fields: route", "two fields: split", "two fields, sets a header: route"];
 
-const BARS: [Bar; 21] = [
+const BARS: [Bar; 22] = [
     cpu("A: CPU/request ÷ nginx", 1.08, "plain", WITGATE, NGINX),
     cpu("A: CPU/request ÷ Pingora", 0.60, "plain", WITGATE, PINGORA),
     cpu("A: CPU/request ÷ Envoy", 0.45, "plain", WITGATE, ENVOY),
@@ -70,6 +70,7 @@ const BARS: [Bar; 21] = [
     },
     cpu("C: CPU/request ÷ nginx", 1.15, "tls", WITGATE, NGINX),
     cpu("C: CPU/handshake and request ÷ nginx", 1.2, "handshakes", WITGATE, NGINX),
+    cpu("TCP: CPU/request ÷ HAProxy", 1.1, "tcp", WITGATE, HAPROXY),
     cpu("D: CPU/request ÷ nginx", 0.75, "http2", WITGATE, NGINX),
     cpu("F: CPU/MB ÷ nginx", 1.12, "bodies", WITGATE, NGINX),
     cpu("G: CPU/request ÷ nginx", 1.2, "churn", WITGATE, NGINX),

@@ -18,6 +18,7 @@ pub(super) fn check(target: &Target, work: &Work, port: u16) -> Outcome {
         (_, Tool::WrkTls | Tool::WrkShaking) => by_curl(work, port),
         (_, Tool::H2load) => by_nghttp(work, port),
         (Answers::Routed, _) => routed(work, port),
+        (Answers::Whole, _) => by_connection(work, port),
         (answers, _) => by_cookie(answers, work, port),
     };
     outcome.map_err(|what| Failed::new(format!("{} does not do what is measured: {what}", target.name)))
@@ -53,6 +54,16 @@ fn by_cookie(answers: Answers, work: &Work, port: u16) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+fn by_connection(work: &Work, port: u16) -> Result<(), String> {
+    let mut first = 0;
+    for _ in 0..ASKED {
+        let mut connection = Connection::open(port).map_err(|error| error.to_string())?;
+        first += usize::from(origin_of(ask(&mut connection, work.path, &[])?, work)? == "origin-1");
+    }
+    let wanted = ASKED / 4..=ASKED * 3 / 4;
+    if wanted.contains(&first) { Ok(()) } else { Err(format!("of {ASKED} connections {first} went to one of two")) }
 }
 
 fn routed(work: &Work, port: u16) -> Result<(), String> {

@@ -1,7 +1,7 @@
 //! What is measured: the same work for several proxies. The letters are those of docs/performance.md.
 
 use super::load::{self, Work};
-use super::targets::{self, NGINX, NO_POLICY, ONE_ROUTE, Target};
+use super::targets::{self, HAPROXY, NGINX, NO_POLICY, ONE_ROUTE, Target};
 
 /// The same requests, sent to several proxies.
 pub(super) struct Scenario {
@@ -88,6 +88,20 @@ pub(super) const HANDSHAKES: Scenario = Scenario {
     per: Per::Request,
 };
 
+pub(super) const TCP: Scenario = Scenario {
+    part: "tcp",
+    title: "TCP passed on; in it HTTP/1.1 on kept connections",
+    short: "TCP",
+    work: load::SMALL,
+    targets: targets::TCP,
+    absent: &[
+        (targets::NGINX, "its stream module is a package of its own, and the bar is HAProxy"),
+        (targets::PINGORA, "it is a program, and none is written for this"),
+    ],
+    baselines: &[HAPROXY],
+    per: Per::Request,
+};
+
 pub(super) const HTTP2: Scenario = Scenario {
     part: "http2",
     title: "HTTP/2 in (cleartext, prior knowledge; 8 connections of 16 streams), HTTP/1.1 to the origins",
@@ -148,7 +162,8 @@ pub(super) const BUSY: Scenario = Scenario {
 };
 
 /// All of them, in the document's order.
-pub(super) const ALL: [&Scenario; 9] = [&PLAIN, &POLICY, &TLS, &HANDSHAKES, &HTTP2, &BODIES, &CHURN, &SCALE, &BUSY];
+pub(super) const ALL: [&Scenario; 10] =
+    [&PLAIN, &POLICY, &TLS, &HANDSHAKES, &TCP, &HTTP2, &BODIES, &CHURN, &SCALE, &BUSY];
 
 #[cfg(test)]
 mod tests {

@@ -38,6 +38,8 @@ pub(super) enum Answers {
     Policy,
     /// Both origins, by host and path; 404 where neither is known.
     Routed,
+    /// Both origins in turn, connection by connection.
+    Whole,
 }
 
 impl Target {
@@ -57,6 +59,10 @@ const fn policy(name: &'static str, peer: Peer, template: &'static str) -> Targe
 
 const fn routed(name: &'static str, peer: Peer, template: &'static str) -> Target {
     Target { name, peer, template, answers: Answers::Routed }
+}
+
+const fn whole(name: &'static str, peer: Peer, template: &'static str) -> Target {
+    Target { name, peer, template, answers: Answers::Whole }
 }
 
 /// Round robin over two origins.
@@ -101,6 +107,13 @@ pub(super) const TLS: &[Target] = &[
     balanced(PINGORA, Peer::Pingora, "pingora-tls.conf"),
     balanced(ENVOY, Peer::Envoy, "envoy-tls.yaml"),
     balanced(WITGATE, Peer::Witgate, "witgate-tls.toml"),
+];
+
+/// Connections, whatever is in them.
+pub(super) const TCP: &[Target] = &[
+    whole(HAPROXY, Peer::Haproxy, "haproxy-tcp.cfg"),
+    whole(ENVOY, Peer::Envoy, "envoy-tcp.yaml"),
+    whole(WITGATE, Peer::Witgate, "witgate-tcp.toml"),
 ];
 
 pub(super) const HTTP2: &[Target] = &[

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    model::{AdminListen, Config, Service},
+    model::{Action, AdminListen, Config, Route, Service},
     reader::Spot,
     sink::{Finding, Sink},
     value::{quoted, show_size},
@@ -29,6 +29,8 @@ pub(super) struct References<'t> {
     pub(super) admin: Option<Spot<'t>>,
     /// Memory budgets that are named.
     pub(super) memory: Vec<(u64, Spot<'t>)>,
+    /// Clusters with `proxy_protocol`, which is named there.
+    pub(super) proxied: Vec<(String, Spot<'t>)>,
     /// `by` of rate limits: each has a table of its own.
     pub(super) rate_tables: Vec<Spot<'t>>,
 }
@@ -63,6 +65,7 @@ impl References<'_> {
         }
         misspelt_plugins(sink, &self.plugins);
         self.check_addresses(sink, config);
+        self.check_proxied(sink, config);
         if let Some(spot) = self.rate_tables.get(MAX_RATE_TABLES) {
             let message = format!("{} rate limits count by key, and each takes 1MiB", self.rate_tables.len());
             sink.report(Finding::error(spot, message).expected(format!("at most {MAX_RATE_TABLES} with `by`")));
@@ -71,6 +74,24 @@ impl References<'_> {
         for (memory, spot) in self.memory.iter().filter(|(memory, _)| *memory > ceiling) {
             let message = format!("{} is more than `plugins.memory_ceiling` allows", show_size(*memory));
             sink.report(Finding::error(spot, message).expected(format!("at most {}", show_size(ceiling))));
+        }
+    }
+
+    /// Connections that requests share are no one client's.
+    fn check_proxied(&self, sink: &Sink<'_>, config: &Config) {
+        let takes = |route: &Route, name: &str| match &route.action {
+            Action::Cluster(cluster) => cluster == name,
+            Action::Split(split) => split.choices.iter().any(|choice| choice.cluster == name),
+            Action::Respond { .. } | Action::Redirect { .. } => false,
+        };
+        for (name, spot) in &self.proxied {
+            if let Some(route) = config.routes.iter().find(|route| takes(route, name)) {
+                let message = format!(
+                    "a header names one client, and the requests of all clients of route {} share connections",
+                    quoted(&route.name)
+                );
+                sink.report(Finding::error(spot, message).expected("a cluster of listeners for TCP only"));
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use super::{
         endpoints::MAX_PRIORITY,
         model::{
             Algorithm, Balance, Circuit, Cluster, DEFAULT_MAX_PENDING, DEFAULT_OVERPROVISIONING, DEFAULT_PANIC_PERCENT,
-            Endpoint, Outlier, Pool, RetryBudget, ScoreMode,
+            Endpoint, Outlier, Pool, ProxyVersion, RetryBudget, ScoreMode,
         },
         reader::{Spot, Table, Value},
         references::{References, report_repeats},
@@ -52,6 +52,11 @@ pub(super) fn cluster<'a>(table: Table<'a>, base_dir: &Path, references: &mut Re
     let hash_balance_factor = table.take("hash_balance_factor").and_then(|value| value.integer(101..=10_000_u32));
     let retry_budget = table.table("retry_budget", "{ percent = 20, min = 3 }").map(retry_budget);
     let tls = table.table("tls", "{}, or { ca = \"ca.pem\" }").map(|table| tls::client(table, base_dir));
+    let proxy_protocol = table.take("proxy_protocol").and_then(|value| {
+        let version = value.word(&[("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)]);
+        references.proxied.extend(name.clone().map(|name| (name, value.spot)));
+        version
+    });
     table.finish();
     Some(Cluster {
         name: name?,
@@ -70,6 +75,7 @@ pub(super) fn cluster<'a>(table: Table<'a>, base_dir: &Path, references: &mut Re
         retry_budget: retry_budget.unwrap_or_default(),
         circuit,
         tls: tls.map(Arc::new),
+        proxy_protocol,
     })
 }
 

@@ -12,6 +12,15 @@ pub const DEFAULT_PANIC_PERCENT: u32 = 50;
 /// `overprovisioning` where the file is silent: Envoy's.
 pub const DEFAULT_OVERPROVISIONING: f64 = 1.4;
 
+/// `proxy_protocol` of a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
+}
+
 /// `[[cluster]]`.
 #[derive(Debug, Clone)]
 pub struct Cluster {
@@ -48,6 +57,8 @@ pub struct Cluster {
     pub circuit: Circuit,
     /// What is spoken to endpoints below HTTP; none: nothing.
     pub tls: Option<Arc<ClientTls>>,
+    /// Whether endpoints are told whom a connection is from, before anything else, and how; none: not so.
+    pub proxy_protocol: Option<ProxyVersion>,
 }
 
 /// `max_connections`, `max_pending`, `max_requests` and `max_retries` of `pool`: what may be going on in the cluster at
