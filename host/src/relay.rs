@@ -12,11 +12,35 @@ use std::{
 use bytes::{Buf, Bytes};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
     time::{Instant, Sleep},
 };
 
 /// Pieces that one way may move before it is the other's turn, and other connections'.
 const AT_ONCE: usize = 16;
+
+/// A stream that can be broken off so that the other side knows.
+pub trait Abort {
+    /// Has it end by a reset when it is dropped, where its end would otherwise look like a right one.
+    fn abort(&self);
+}
+
+impl Abort for TcpStream {
+    fn abort(&self) {
+        // It may be gone.
+        let _ = self.set_zero_linger();
+    }
+}
+
+/// Without its last word, the end of TLS is none.
+impl<S> Abort for tokio_rustls::server::TlsStream<S> {
+    fn abort(&self) {}
+}
+
+#[cfg(any(test, feature = "internals"))]
+impl Abort for tokio::io::DuplexStream {
+    fn abort(&self) {}
+}
 
 /// How it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -161,6 +161,18 @@ pub fn connect_over(stream: TcpStream, name: &str, config: &Arc<ClientConfig>) -
     Ok(Client::over(stream))
 }
 
+/// Connects and says the first words of a handshake only.
+///
+/// # Panics
+/// When nobody listens.
+pub fn hello(address: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> TcpStream {
+    let mut stream = TcpStream::connect(address).expect("somebody listens");
+    let name = ServerName::try_from(name.to_owned()).expect("a name");
+    let mut session = ClientConnection::new(Arc::clone(config), name).expect("a session");
+    session.write_tls(&mut stream).expect("it is taken");
+    stream
+}
+
 /// Takes TLS off connections, and passes what is in it on to an origin. Ends when it is dropped.
 pub struct Front {
     /// Where it listens.

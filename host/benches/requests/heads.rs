@@ -59,7 +59,7 @@ fn rewritten(name: &str, trusted: bool, more: &[(&'static str, &'static str)]) -
         let rewrite = move |mut head: Head| {
             let found = Found::of(&head.headers);
             let sound = check(&head, &found, &conn).is_ok();
-            if conn.trusted {
+            if conn.trusted() {
                 head.client = client_address(&head.headers, &conn, &networks);
             }
             remove_hop_by_hop(&mut head.headers, &found);

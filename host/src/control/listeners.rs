@@ -35,6 +35,11 @@ pub enum Order {
         /// The last generation that had a listener for it.
         past: Arc<Generation>,
     },
+    /// To have those who came by it finish, as it is served otherwise now.
+    Renew {
+        /// Index in [`Generation::sockets`].
+        socket: usize,
+    },
     /// To keep permits back that are waited for already.
     Withhold(Withheld),
 }
@@ -51,6 +56,8 @@ pub struct Sockets {
     all: Arc<[Socket]>,
     new: Vec<(usize, Shares)>,
     gone: Vec<usize>,
+    /// Served otherwise than before.
+    renewed: Vec<usize>,
     /// How many connections were allowed, and are.
     resized: Vec<(Arc<Semaphore>, usize, usize)>,
 }
@@ -62,7 +69,7 @@ impl Sockets {
     /// What the system says, with the listener and the address.
     pub fn bind(next: &Config, present: Option<&Arc<Generation>>, workers: usize) -> Result<Self, BindError> {
         let mut all = present.map_or_else(Vec::new, |present| present.sockets.to_vec());
-        let (mut new, mut gone, mut resized) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut new, mut gone, mut renewed, mut resized) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut missing: Vec<usize> = (0..next.listeners.len()).collect();
         for (place, socket) in all.iter_mut().enumerate() {
             let (Owner::Listener(index), Some(present)) = (&socket.owner, present) else { continue };
@@ -71,6 +78,9 @@ impl Sockets {
                 let index = missing.remove(found);
                 let count = |listener: &config::Listener| sockets::permits(listener.limits.connections);
                 resized.push((Arc::clone(&socket.bound.permits), count(before), count(&next.listeners[index])));
+                if !trusts_alike(before, &next.listeners[index]) {
+                    renewed.push(place);
+                }
                 socket.owner = Owner::Listener(index);
             } else {
                 socket.owner = Owner::Past(Arc::downgrade(present));
@@ -85,7 +95,7 @@ impl Sockets {
             let (bound, shares) = sockets::bind(listener, workers, alone)?;
             new.push((put(&mut all, Socket { bound: Arc::new(bound), owner: Owner::Listener(index) }), shares));
         }
-        Ok(Self { all: all.into(), new, gone, resized })
+        Ok(Self { all: all.into(), new, gone, renewed, resized })
     }
 
     /// For the generation of that configuration.
@@ -100,6 +110,11 @@ impl Sockets {
                 let permits = Arc::clone(&self.all[socket].bound.permits);
                 // A worker that is gone has nobody to let in.
                 let _ = worker.send(Order::Open { socket, share, permits });
+            }
+        }
+        for socket in self.renewed {
+            for worker in orders {
+                let _ = worker.send(Order::Renew { socket });
             }
         }
         for socket in self.gone {
@@ -131,6 +146,15 @@ fn withhold(permits: Arc<Semaphore>, count: usize, orders: &Orders) {
 /// Whether it is the same socket. Where the system picks the port, there may be several for one address.
 fn is_same(before: &config::Listener, next: &config::Listener) -> bool {
     before.listen == next.listen && (next.listen.port() != 0 || before.name == next.name)
+}
+
+/// Whether who is connected by the one may stay so by the other: what they had to prove, and what they are believed.
+fn trusts_alike(before: &config::Listener, next: &config::Listener) -> bool {
+    let proof = |listener: &config::Listener| {
+        let tls = listener.tls.as_ref().map(|tls| (tls.client_ca.clone(), tls.client_auth));
+        (tls, listener.proxy_protocol, listener.trusted_proxies.clone(), listener.service == config::Service::Http)
+    };
+    proof(before) == proof(next)
 }
 
 /// Whether nobody listens there any more, nor is here by it.

@@ -18,7 +18,7 @@ use hyper::{
     service::{HttpService, service_fn},
 };
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use witgate_core::config;
 
 use super::io::{Io, Transport};
@@ -64,7 +64,7 @@ where
             // What was read of requests that are over is in the same memory.
             drop(left);
             worker.note_rest();
-            let Some(next) = rest(worker, conn, &mut stream).await else { return };
+            let Some(next) = rest(worker, conn, &mut stream).await else { return goodbye(conn, stream).await };
             conn.note_read(&next);
             next
         };
@@ -111,15 +111,30 @@ where
         Ended::Broken => return None,
         Ended::Done => {
             // hyper is done with a connection that switches protocols only once it has written its answer.
-            let successor = conn.take_over()?;
+            let successor = conn.take_over();
             let parts = connection.into_parts();
-            let client = Box::new(parts.io.into_inner().into_stream());
-            successor.run(Rc::clone(conn), client, parts.read_buf).await;
+            let stream = parts.io.into_inner().into_stream();
+            match successor {
+                Some(successor) => successor.run(Rc::clone(conn), Box::new(stream), parts.read_buf).await,
+                // It says goodbye itself, but not where a request has named another protocol.
+                None => goodbye(conn, stream).await,
+            }
             return None;
         }
     };
     Some((parts.io.into_inner().into_stream(), parts.read_buf))
 }
+
+/// Tells the client that this is the end, where there is a word for it, and it is one.
+async fn goodbye<S: Transport>(conn: &Conn, mut stream: S) {
+    if S::SAYS_GOODBYE && conn.signal() < Signal::Kill {
+        // Whoever takes none of it is told nothing.
+        let _ = tokio::time::timeout(GOODBYE, stream.shutdown()).await;
+    }
+}
+
+/// How long a client may take to take the last word.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// The limits of the connection's listener.
 fn limits(worker: &Worker, conn: &Conn) -> config::ListenerLimits {
@@ -223,7 +238,8 @@ where
         if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
             return Poll::Ready(ended.map(|()| Ended::Done));
         }
-        if signal == Signal::Finish && !finishing && !conn.reading_head() {
+        // Nor over an answer that is not written yet.
+        if signal == Signal::Finish && !finishing && !conn.reading_head() && !conn.owes_answer() {
             finishing = true;
             finish(connection.as_mut());
             return connection.as_mut().poll(cx).map_ok(|()| Ended::Done);
@@ -232,7 +248,7 @@ where
     })
     .await;
     ended.unwrap_or_else(|error| {
-        tracing::debug!(peer = %conn.peer, %error, "connection ended");
+        tracing::debug!(peer = %conn.peer(), %error, "connection ended");
         Ended::Broken
     })
 }

@@ -34,7 +34,7 @@ use crate::{
     tls::Server,
     worker::{
         Worker,
-        conn::{Conn, Registered, Signal},
+        conn::{Conn, Signal},
     },
 };
 
@@ -94,6 +94,11 @@ async fn carry_out(worker: &Rc<Worker>, order: Order, accepting: &mut HashMap<us
             });
             tokio::task::spawn_local(finish(conns, past));
         }
+        Order::Renew { socket } => worker.connections.each(|conn| {
+            if conn.socket == socket {
+                conn.ask(Signal::Finish);
+            }
+        }),
         Order::Withhold(permits) => {
             tokio::task::spawn_local(async move {
                 if let Ok(permits) = permits.await {
@@ -196,36 +201,31 @@ fn admit(
 ) {
     worker.cells().accepted.up();
     let generation = worker.live.load_for(socket);
-    // Here and not in the task: a drain that begins before the task does must know of it.
-    let (conn, registered) = register(worker, socket, peer);
-    let first = First::of(&generation, &conn);
-    let worker = Rc::clone(worker);
-    tokio::task::spawn_local(async move {
-        match first {
-            None => {
-                http::serve(&worker, &conn, stream).await;
-                drop(registered);
-            }
-            // On the heap: a connection that begins with HTTP needs no room for it.
-            Some(first) => Box::pin(first.serve(&worker, conn, registered, stream)).await,
-        }
-        worker.cells().closed.up();
-        drop(permit);
-    });
-}
-
-/// What the worker knows of a connection from `peer`, for as long as the guard lives.
-fn register(worker: &Worker, socket: usize, peer: SocketAddr) -> (Rc<Conn>, Registered) {
-    let generation = worker.live.load_for(socket);
     let settings = generation.listener(socket);
-    let trusted = settings.is_some_and(|l| crate::proxy::is_trusted(&l.trusted_proxies, peer.ip().to_canonical()));
     let header_bytes = settings.map_or(0, |l| l.limits.header_bytes);
-    let conn = Conn::new(socket, peer, trusted, header_bytes);
+    let conn = Conn::new(socket, peer, trusts(&generation, socket, peer), header_bytes);
+    // Here and not in the task: a drain that begins before the task does must know of it.
     let registered = worker.connections.add(Rc::clone(&conn));
     if worker.drain.phase() > Phase::Serve {
         conn.ask(Signal::Finish);
     }
-    (conn, registered)
+    let first = First::of(&generation, &conn);
+    let worker = Rc::clone(worker);
+    tokio::task::spawn_local(async move {
+        match first {
+            None => http::serve(&worker, &conn, stream).await,
+            // On the heap: a connection that begins with HTTP needs no room for it.
+            Some(first) => Box::pin(first.serve(&worker, &conn, stream)).await,
+        }
+        worker.cells().closed.up();
+        drop((registered, permit));
+    });
+}
+
+/// Whether a peer may speak for others.
+fn trusts(generation: &Generation, socket: usize, peer: SocketAddr) -> bool {
+    let settings = generation.listener(socket);
+    settings.is_some_and(|l| crate::proxy::is_trusted(&l.trusted_proxies, peer.ip().to_canonical()))
 }
 
 /// What comes before HTTP, or in its place.
@@ -242,7 +242,7 @@ impl First {
         let tls = generation.servers.get(index)?.clone();
         let settings = generation.config.listeners.get(index)?;
         let proxy_protocol = match settings.proxy_protocol {
-            ProxyProtocol::Accept if !conn.trusted => ProxyProtocol::Off,
+            ProxyProtocol::Accept if !conn.trusted() => ProxyProtocol::Off,
             wanted => wanted,
         };
         let is_http = settings.service == Service::Http;
@@ -250,20 +250,17 @@ impl First {
         any.then(|| Self { proxy_protocol, tls, service: settings.service.clone() })
     }
 
-    async fn serve(self, worker: &Rc<Worker>, conn: Rc<Conn>, registered: Registered, mut stream: TcpStream) {
-        let mut known = (conn, registered);
+    async fn serve(self, worker: &Rc<Worker>, conn: &Rc<Conn>, mut stream: TcpStream) {
         if self.proxy_protocol != ProxyProtocol::Off {
             let header = async { proxy_protocol::read(&mut stream, self.proxy_protocol).await.ok() };
-            match http::at_first(&known.0, header).await {
-                None => {
-                    worker.cells().proxy_headers_refused.up();
-                    return tracing::debug!(peer = %known.0.peer, "no header of the PROXY protocol");
-                }
-                Some(None) => {}
-                Some(Some(client)) => known = register(worker, known.0.socket, client),
+            let Some(client) = http::at_first(conn, header).await else {
+                worker.cells().proxy_headers_refused.up();
+                return tracing::debug!(peer = %conn.peer(), "no header of the PROXY protocol");
+            };
+            if let Some(client) = client {
+                conn.name(client, trusts(&worker.live.load_for(conn.socket), conn.socket, client));
             }
         }
-        let conn = &known.0;
         match (&self.service, &self.tls) {
             (Service::Tcp(to), tls) => tcp::serve(worker, conn, stream, to, tls.as_deref()).await,
             (Service::Http, None) => http::serve(worker, conn, stream).await,

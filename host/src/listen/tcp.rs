@@ -1,7 +1,7 @@
 //! Connections that are passed on as a whole: to which cluster, to which of its endpoints, and then bytes both ways. Knows
 //! nothing of what they say but the name in a TLS client's first words.
 
-use std::{future::poll_fn, io, net::SocketAddr, rc::Rc, sync::Arc, task::Poll, time::Instant};
+use std::{future::poll_fn, io, net::SocketAddr, pin::pin, rc::Rc, sync::Arc, task::Poll, time::Instant};
 
 use bytes::Bytes;
 use rustls::server::Acceptor;
@@ -21,7 +21,7 @@ use super::{http::at_first, peek::peek, tls};
 use crate::{
     generation::Cluster,
     proxy,
-    relay::{Ended, Relay},
+    relay::{Abort, Ended, Relay},
     tls::Server,
     upstream::{self, ConnectError, Full, Granted, Place, Stream},
     worker::{
@@ -41,7 +41,14 @@ pub(super) async fn serve(worker: &Rc<Worker>, conn: &Rc<Conn>, stream: TcpStrea
     // Where the client came to, which endpoints may be told.
     let local = stream.local_addr().ok();
     let Some(server) = tls else {
-        let name = if to.sni.is_empty() { None } else { at_first(conn, asked_for(&stream)).await };
+        let name = match to.sni.is_empty() {
+            true => None,
+            false => match at_first(conn, asked_for(&stream)).await {
+                Some(name) => name,
+                // It has gone, or never said it: it is nobody's.
+                None => return worker.cells().tcp_failed.up(),
+            },
+        };
         return pass_on(worker, conn, stream, local, routing::cluster_for(to, name.as_deref())).await;
     };
     let Some(stream) = tls::accept(worker, conn, server, stream).await else { return };
@@ -50,8 +57,8 @@ pub(super) async fn serve(worker: &Rc<Worker>, conn: &Rc<Conn>, stream: TcpStrea
 }
 
 /// The name that a client of TLS asks for, which is not read: that is for the endpoint. None where it is no TLS, or without a
-/// name.
-async fn asked_for(stream: &TcpStream) -> Option<String> {
+/// name; nothing at all where the client goes before that is known.
+async fn asked_for(stream: &TcpStream) -> Option<Option<String>> {
     let mut room = vec![0; HELLO];
     peek(stream, &mut room, |come| {
         let mut acceptor = Acceptor::default();
@@ -69,7 +76,7 @@ async fn asked_for(stream: &TcpStream) -> Option<String> {
         }
         None
     })
-    .await?
+    .await
 }
 
 async fn pass_on<S>(
@@ -79,19 +86,22 @@ async fn pass_on<S>(
     local: Option<SocketAddr>,
     cluster: Option<&str>,
 ) where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin + Abort,
 {
     // Its time to begin is over, and who sweeps silent connections leaves it alone: silence is measured here.
     conn.begin();
     let opened = match cluster {
-        Some(cluster) => open(worker, conn, local, cluster).await,
+        Some(cluster) => match unless_killed(conn, open(worker, conn, local, cluster)).await {
+            Some(opened) => opened,
+            None => return,
+        },
         None => Err(Unopened::Unrouted),
     };
     let mut opened = match opened {
         Ok(opened) => opened,
         Err(error) => {
             worker.cells().tcp_failed.up();
-            return tracing::debug!(peer = %conn.peer, %error, "the connection goes nowhere");
+            return tracing::debug!(peer = %conn.peer(), %error, "the connection goes nowhere");
         }
     };
     worker.cells().tcp_opened.up();
@@ -108,7 +118,22 @@ async fn pass_on<S>(
     })
     .await;
     conn.end();
-    tracing::debug!(peer = %conn.peer, ?ended, "the connection ended");
+    if !matches!(ended, Ok(Some(_))) {
+        client.abort();
+        opened.stream.abort();
+    }
+    tracing::debug!(peer = %conn.peer(), ?ended, "the connection ended");
+}
+
+/// What comes of `work`, unless the connection is to be closed at once.
+async fn unless_killed<T>(conn: &Conn, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending if conn.poll_signal(cx) == Signal::Kill => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
 }
 
 /// A connection to an endpoint, with what is counted while it lives.
@@ -147,8 +172,8 @@ async fn open(worker: &Rc<Worker>, conn: &Conn, local: Option<SocketAddr>, name:
     let admitted = cluster.circuit.as_ref().map(|circuit| circuit.admit()).transpose()?.flatten();
     // A client stays with its endpoint where a cluster hashes; what it hashes of a connection is the client's address.
     let hashes = matches!(cluster.native.algorithm(), Algorithm::RingHash | Algorithm::Maglev);
-    let hash = hashes.then(|| hash_key(conn.peer_value.as_bytes()));
-    let named = local.map(|local| (conn.peer, SocketAddr::new(local.ip().to_canonical(), local.port())));
+    let hash = hashes.then(|| hash_key(conn.peer_value().as_bytes()));
+    let named = local.map(|local| (conn.peer(), SocketAddr::new(local.ip().to_canonical(), local.port())));
     let header = cluster.config.proxy_protocol.map(|version| upstream::proxy_header(version, named));
     let (mut tried, mut failed) = (Vec::new(), None);
     for _ in 0..TRIES.min(cluster.endpoints.len()) {

@@ -1,10 +1,11 @@
 //! The TLS handshake of a connection that was just accepted: bounded in number here, and in time by who sweeps silent
 //! connections. Knows nothing of HTTP but how to tell a client that it forgot TLS.
 
-use std::sync::Arc;
+use std::{io, sync::Arc, time::SystemTime};
 
+use rustls::{HandshakeKind, server::Acceptor};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
 use super::http::at_first;
 use crate::{
@@ -16,28 +17,67 @@ use crate::{
 
 /// What is spoken above TLS. None where the handshake failed, or took too long.
 pub async fn accept(worker: &Worker, conn: &Conn, server: &Server, stream: TcpStream) -> Option<TlsStream<TcpStream>> {
-    let Some(_counted) = server.begin() else {
-        worker.cells().handshakes_refused.up();
-        return None;
-    };
-    let shaken = at_first(conn, async {
-        // TLS begins with a 22 (RFC 8446 §5.1), and every method that is in use with a capital letter.
-        let mut first = [0];
-        if stream.peek(&mut first).await.is_ok_and(|read| read == 1) && first[0].is_ascii_uppercase() {
-            tell_plain(worker, conn, stream).await;
+    let shaken = match at_first(conn, async { Some(shake(worker, conn, server, stream).await) }).await {
+        Some(Ok(stream)) => Ok(stream),
+        Some(Err(Failed::Refused)) => {
+            worker.cells().handshakes_refused.up();
             return None;
         }
-        let accepted = TlsAcceptor::from(Arc::clone(server.config())).accept(stream).await;
-        accepted.inspect_err(|error| tracing::debug!(peer = %conn.peer, %error, "handshake failed")).ok()
-    });
-    let Some(stream) = shaken.await else {
-        worker.cells().handshakes_failed.up();
-        return None;
+        Some(Err(error)) => Err(error.to_string()),
+        None => Err("it was not done in time".to_owned()),
     };
-    worker.cells().handshakes.up();
-    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    conn.secure(certificate.map(tls::client_certificate));
-    Some(stream)
+    match shaken {
+        Ok(stream) => {
+            worker.cells().handshakes.up();
+            let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+            conn.secure(certificate.map(tls::client_certificate));
+            Some(stream)
+        }
+        Err(error) => {
+            worker.cells().handshakes_failed.up();
+            tracing::debug!(peer = %conn.peer(), error, "handshake failed");
+            None
+        }
+    }
+}
+
+/// Why nothing is spoken above.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error("there are as many as may be")]
+    Refused,
+    #[error("it speaks HTTP without TLS")]
+    Plain,
+    #[error("the session's certificate is no longer valid")]
+    Over,
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+async fn shake(
+    worker: &Worker,
+    conn: &Conn,
+    server: &Server,
+    stream: TcpStream,
+) -> Result<TlsStream<TcpStream>, Failed> {
+    // TLS begins with a 22 (RFC 8446 §5.1), and every method that is in use with a capital letter.
+    let mut first = [0];
+    if stream.peek(&mut first).await? == 1 && first[0].is_ascii_uppercase() {
+        tell_plain(worker, conn, stream).await;
+        return Err(Failed::Plain);
+    }
+    let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+    // Only now: who says nothing takes no place from who does.
+    let _counted = server.begin().ok_or(Failed::Refused)?;
+    let stream = hello.into_stream(Arc::clone(server.config())).await?;
+    // A session that is resumed was verified when it began, which may be long ago.
+    let session = stream.get_ref().1;
+    let certificate = session.peer_certificates().and_then(|chain| chain.first());
+    let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
+    if resumed && certificate.is_some_and(|certificate| tls::is_over(certificate, SystemTime::now())) {
+        return Err(Failed::Over);
+    }
+    Ok(stream)
 }
 
 /// Tells a client that speaks HTTP without TLS that this is not understood.

@@ -328,7 +328,7 @@ pub fn unread(worker: &Worker, conn: &Conn, reason: Reason) {
     let status = reason.status().as_u16();
     if let Some(log) = generation.access_log.as_ref().filter(|log| log.wants(Some(status), || worker.random())) {
         let line = Line {
-            peer: Some((conn.peer_value.as_bytes(), conn.peer.port())),
+            peer: Some((conn.peer_value().as_bytes(), conn.peer().port())),
             listener: generation.listener(conn.socket).map(|listener| listener.name.as_str()),
             status: Some(status),
             error: Some(reason.word()),

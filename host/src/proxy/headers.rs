@@ -208,8 +208,8 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap, found: &Found) {
 /// The address of the client: the peer, or, behind trusted proxies, the rightmost address in `X-Forwarded-For` that is
 /// not a trusted proxy's.
 pub fn client_address(headers: &HeaderMap, conn: &Conn, trusted: &[IpNet]) -> IpAddr {
-    let peer = conn.peer.ip();
-    if !conn.trusted {
+    let peer = conn.peer().ip();
+    if !conn.trusted() {
         return peer;
     }
     let mut client = peer;
@@ -251,8 +251,8 @@ pub fn set_forwarded(head: &mut Head, found: &Found, conn: &Conn, random: impl F
     let host = authority.or_else(|| head.headers.get(header::HOST).cloned());
     let headers = &mut head.headers;
     set_client_certificate(headers, found, conn);
-    if !conn.trusted {
-        headers.insert(X_FORWARDED_FOR, conn.peer_value.clone());
+    if !conn.trusted() {
+        headers.insert(X_FORWARDED_FOR, conn.peer_value().clone());
         headers.insert(X_FORWARDED_PROTO, scheme);
         match host {
             Some(host) => drop(headers.insert(X_FORWARDED_HOST, host)),
@@ -261,7 +261,7 @@ pub fn set_forwarded(head: &mut Head, found: &Found, conn: &Conn, random: impl F
         headers.insert(X_REQUEST_ID, request_id(random()));
         return;
     }
-    headers.append(X_FORWARDED_FOR, conn.peer_value.clone());
+    headers.append(X_FORWARDED_FOR, conn.peer_value().clone());
     headers.entry(X_FORWARDED_PROTO).or_insert(scheme);
     if let (Entry::Vacant(entry), Some(host)) = (headers.entry(X_FORWARDED_HOST), host) {
         entry.insert(host);
@@ -271,7 +271,7 @@ pub fn set_forwarded(head: &mut Head, found: &Found, conn: &Conn, random: impl F
 
 /// Says which certificate the client has shown. What a client says of that is believed where it is trusted.
 fn set_client_certificate(headers: &mut HeaderMap, found: &Found, conn: &Conn) {
-    if found.client_cert && !conn.trusted {
+    if found.client_cert && !conn.trusted() {
         headers.remove(X_FORWARDED_CLIENT_CERT);
     }
     if let Some(certificate) = conn.client_certificate() {

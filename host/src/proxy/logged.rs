@@ -89,7 +89,7 @@ impl Logged {
     pub fn accepted(&mut self, head: &Head, conn: &Conn) {
         let id = head.headers.get(headers::X_REQUEST_ID).map_or(&b""[..], HeaderValue::as_bytes);
         let request_id = SmallVec::from_slice(id);
-        let client = (head.client != conn.peer.ip()).then(|| head.client_text());
+        let client = (head.client != conn.peer().ip()).then(|| head.client_text());
         self.accepted = Some(Accepted { client, scheme: head.scheme.as_str(), request_id });
     }
 
@@ -141,9 +141,9 @@ impl Logged {
         let accepted = self.accepted.as_ref();
         // Where none was told the client went away.
         let reason = if status.is_none() { Some(Reason::ClientAborted) } else { self.reason };
-        let peer = conn.peer_value.as_bytes();
+        let peer = conn.peer_value().as_bytes();
         Line {
-            peer: Some((peer, conn.peer.port())),
+            peer: Some((peer, conn.peer().port())),
             request_id: accepted.map(|accepted| &*accepted.request_id),
             client: accepted.map(|accepted| accepted.client.as_ref().map_or(peer, |client| client.as_bytes())),
             method: Some(self.method.as_str()),

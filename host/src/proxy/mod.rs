@@ -205,7 +205,7 @@ fn accept(
         uri: parts.uri,
         version: parts.version,
         headers: parts.headers,
-        client: conn.peer.ip(),
+        client: conn.peer().ip(),
         scheme: conn.scheme(),
     });
     let found = headers::Found::of(&head.headers);
@@ -221,7 +221,7 @@ fn accept(
         if listener.limits.body.is_some_and(|limit| length.is_some_and(|length| length > limit)) {
             return Err(Reason::BodyTooLarge);
         }
-        if conn.trusted {
+        if conn.trusted() {
             head.client = headers::client_address(&head.headers, conn, &listener.trusted_proxies);
         }
     }

@@ -20,7 +20,7 @@ use super::{
     headers,
 };
 use crate::{
-    relay::{Ended, Relay},
+    relay::{Abort, Ended, Relay},
     upstream::{Connection, Incoming},
     worker::{
         conn::{Conn, Signal},
@@ -84,7 +84,11 @@ impl Takeover for Tunnel {
                 relay.poll(&mut client, origin.stream(), &mut room[..], cx).map_ok(Some)
             });
             let ended: io::Result<Option<Ended>> = ended.await;
-            tracing::debug!(peer = %conn.peer, ?ended, "upgraded connection ended");
+            if !matches!(ended, Ok(Some(_))) {
+                client.abort();
+                origin.stream().abort();
+            }
+            tracing::debug!(peer = %conn.peer(), ?ended, "upgraded connection ended");
         })
     }
 }

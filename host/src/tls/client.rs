@@ -33,11 +33,7 @@ impl Client {
         let authorities = match (&settings.ca, settings.verify) {
             (Some(path), _) => source.authorities("ca", path).map(Some),
             (None, false) => Some(None),
-            // They are part of the system, and are taken as they are when the configuration is read.
-            (None, true) => match before {
-                Some(_) => Some(None),
-                None => source.system_authorities().map(Some),
-            },
+            (None, true) => source.system_authorities().map(Some),
         };
         let identity = settings.identity.as_ref().map(|identity| source.pair("", &identity.cert, &identity.key));
         let (authorities, identity) = (authorities?, identity.map_or(Some(None), |pair| pair.map(Some))?);
@@ -45,10 +41,6 @@ impl Client {
         if let Some(before) = before.filter(|b| b.fingerprint == fingerprint) {
             return Some(Arc::clone(before));
         }
-        let authorities = match (authorities, settings.verify) {
-            (None, true) => Some(source.system_authorities()?),
-            (authorities, _) => authorities,
-        };
         match config(authorities, identity) {
             Ok(config) => {
                 let with = |protocol: &[u8]| {

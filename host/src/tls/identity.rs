@@ -1,6 +1,9 @@
 //! What a certificate says of its holder.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use http::HeaderValue;
 use rustls::pki_types::CertificateDer;
@@ -62,6 +65,12 @@ pub fn client_certificate(certificate: &CertificateDer<'_>) -> HeaderValue {
     HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("Hash="))
 }
 
+/// Whether a certificate is no longer valid.
+pub fn is_over(certificate: &CertificateDer<'_>, now: SystemTime) -> bool {
+    let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    Facts::of(certificate).is_none_or(|facts| facts.not_after < i64::try_from(now).unwrap_or(i64::MAX))
+}
+
 /// In quotes, so that nothing that a certificate says can look like the next element: who has it signed chooses its words.
 /// What cannot stand in a header is a question mark.
 fn quoted(text: &str) -> String {
@@ -76,4 +85,30 @@ fn quoted(text: &str) -> String {
     }
     quoted.push('"');
     quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rustls::pki_types::pem::PemObject as _;
+    use witgate_tests::tls::Authority;
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_over_when_it_says_so_and_where_it_says_nothing() {
+        let pem = Authority::new("a").issue("me", &["me.test"]).cert;
+        let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+        let not_after = Facts::of(&certificate).unwrap().not_after;
+        let at = |seconds: i64| UNIX_EPOCH + Duration::from_secs(seconds.try_into().unwrap());
+        assert!(!is_over(&certificate, SystemTime::now()));
+        assert!(!is_over(&certificate, at(not_after)) && is_over(&certificate, at(not_after + 1)));
+        assert!(is_over(&CertificateDer::from(vec![1, 2, 3]), SystemTime::now()));
+    }
+
+    #[test]
+    fn what_a_certificate_says_stays_within_its_quotes() {
+        assert_eq!(quoted("a\";URI=\"b\\\r\n\u{e9}"), r#""a\";URI=\"b\\???""#);
+    }
 }

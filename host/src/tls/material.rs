@@ -126,7 +126,9 @@ impl Source {
     /// Whom the system trusts.
     pub(super) fn system_authorities(&mut self) -> Option<RootCertStore> {
         let mut store = RootCertStore::empty();
-        store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        let found = rustls_native_certs::load_native_certs().certs;
+        found.iter().for_each(|authority| self.seen.update(authority));
+        store.add_parsable_certificates(found);
         if store.is_empty() {
             return self.fail("ca", &PathBuf::from("the system's store"), Problem::NobodyTrusted);
         }

@@ -17,7 +17,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use witgate_core::config::{Config, Service};
 
 pub use client::Client;
-pub use identity::client_certificate;
+pub use identity::{client_certificate, is_over};
 pub use material::Problem;
 use material::Source;
 pub use server::Server;
@@ -75,7 +75,7 @@ impl Tls {
             let before = before.servers.get(&listener.name);
             let protocols = if listener.service == Service::Http { server::HTTP } else { &[] };
             let loaded = Server::load(&mut source, settings, protocols, before);
-            let before = before.filter(|b| b.settings() == settings);
+            let before = before.filter(|b| b.settings() == settings && b.speaks(protocols));
             let server = settle(loaded, before, source.into_errors(), &mut kept, &mut refused);
             tls.servers.extend(server.map(|server| (listener.name.clone(), server)));
         }

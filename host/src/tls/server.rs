@@ -67,7 +67,7 @@ impl Server {
         let (verifier, pairs) = (verifier?, pairs.into_iter().collect::<Option<Vec<_>>>()?);
         let fingerprint = source.fingerprint();
         if let Some(before) =
-            before.filter(|b| b.settings == *settings && b.protocols() == protocols && b.fingerprint == fingerprint)
+            before.filter(|b| b.settings == *settings && b.speaks(protocols) && b.fingerprint == fingerprint)
         {
             return Some(Arc::clone(before));
         }
@@ -95,8 +95,9 @@ impl Server {
         self.shaking.begin(self.settings.max_handshakes)
     }
 
-    fn protocols(&self) -> &[Vec<u8>] {
-        &self.config.alpn_protocols
+    /// Whether these are what is spoken on top.
+    pub(super) fn speaks(&self, protocols: Protocols) -> bool {
+        self.config.alpn_protocols == protocols
     }
 
     /// For handshakes.

@@ -97,7 +97,11 @@ pub async fn probe(
             stream.write_all(&proxy_header(version, None)).await?;
         }
         let Some(tls) = tls else { return ask(stream, (Scheme::HTTP, authority), health).await };
-        let config = if matches!(health.probe, Probe::Grpc(_)) { tls.http2() } else { tls.http1() };
+        let config = match health.probe {
+            Probe::Http(_) => tls.http1(),
+            Probe::Grpc(_) => tls.http2(),
+            Probe::Tcp { .. } => tls.bare(),
+        };
         ask(secured(stream, config, tls, authority).await?, (Scheme::HTTPS, authority), health).await
     };
     tokio::time::timeout(health.timeout, checked).await.map_err(|_| Complaint::Timeout(health.timeout))?

@@ -15,6 +15,8 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
+use crate::relay::Abort;
+
 /// A stream to an endpoint.
 pub enum Stream {
     /// A socket as it is.
@@ -50,6 +52,17 @@ impl Stream {
             Self::Tls(stream) => is_pending(stream),
             #[cfg(feature = "internals")]
             Self::Memory(stream) => is_pending(stream),
+        }
+    }
+}
+
+impl Abort for Stream {
+    fn abort(&self) {
+        match self {
+            Self::Tcp(stream) => stream.abort(),
+            Self::Tls(_) => {}
+            #[cfg(feature = "internals")]
+            Self::Memory(_) => {}
         }
     }
 }

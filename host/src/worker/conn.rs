@@ -38,17 +38,34 @@ pub enum Signal {
     Kill,
 }
 
+/// Whose a connection is.
+#[derive(Debug)]
+struct Peer {
+    address: SocketAddr,
+    /// Its IP address as a header value, made once.
+    value: HeaderValue,
+    /// Whether it may speak for others in `X-Forwarded-*`.
+    trusted: bool,
+}
+
+impl Peer {
+    fn new(address: SocketAddr, trusted: bool) -> Self {
+        // An IPv4 address that came over an IPv6 socket counts as IPv4.
+        let ip = address.ip().to_canonical();
+        let value = HeaderValue::try_from(ip.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
+        Self { address: SocketAddr::new(ip, address.port()), value, trusted }
+    }
+}
+
 /// One downstream connection.
 #[derive(Debug)]
 pub struct Conn {
     /// Index in the generation's sockets of the one that it came by.
     pub socket: usize,
     /// The other end of the socket.
-    pub peer: SocketAddr,
-    /// The peer's address as a header value, made once.
-    pub peer_value: HeaderValue,
-    /// Whether the peer may speak for others in `X-Forwarded-*`.
-    pub trusted: bool,
+    peer: Peer,
+    /// Whom that speaks for, where it says so before anything else.
+    named: OnceCell<Peer>,
     /// None while nothing is spoken below HTTP.
     secured: OnceCell<Option<HeaderValue>>,
     phase: Cell<Phase>,
@@ -86,14 +103,10 @@ const RECENT_KEPT: usize = 1 << 10;
 impl Conn {
     /// A connection that was just accepted, with heads of at most `header_bytes`.
     pub fn new(socket: usize, peer: SocketAddr, trusted: bool, header_bytes: usize) -> Rc<Self> {
-        // An IPv4 address that came over an IPv6 socket counts as IPv4.
-        let ip = peer.ip().to_canonical();
-        let peer_value = HeaderValue::try_from(ip.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
         Rc::new(Self {
             socket,
-            peer: SocketAddr::new(ip, peer.port()),
-            peer_value,
-            trusted,
+            peer: Peer::new(peer, trusted),
+            named: OnceCell::new(),
             secured: OnceCell::new(),
             phase: Cell::new(Phase::Idle),
             since: Cell::new(None),
@@ -109,6 +122,31 @@ impl Conn {
             recent_max: header_bytes.saturating_add(http1_buffer(header_bytes)),
             successor: RefCell::new(None),
         })
+    }
+
+    /// Notes whom the other end speaks for, and whether that may speak for others.
+    pub fn name(&self, client: SocketAddr, trusted: bool) {
+        // A connection has one header.
+        let _ = self.named.set(Peer::new(client, trusted));
+    }
+
+    fn client(&self) -> &Peer {
+        self.named.get().unwrap_or(&self.peer)
+    }
+
+    /// The other end, or whom that speaks for.
+    pub fn peer(&self) -> SocketAddr {
+        self.client().address
+    }
+
+    /// Its IP address as a header value.
+    pub fn peer_value(&self) -> &HeaderValue {
+        &self.client().value
+    }
+
+    /// Whether it may speak for others in `X-Forwarded-*`.
+    pub fn trusted(&self) -> bool {
+        self.client().trusted
     }
 
     /// Notes that TLS is spoken, and which certificate the client has shown.
@@ -226,6 +264,11 @@ impl Conn {
     /// Whether every request so far was answered whole: what is written now is no part of an answer to one.
     pub fn settled(&self) -> bool {
         self.reading_head() || (self.flushed.get() && self.in_flight.get() == 0)
+    }
+
+    /// Whether the last request is over, and what it was answered with is not all written.
+    pub fn owes_answer(&self) -> bool {
+        self.in_flight.get() == 0 && !self.fresh() && !self.flushed.get()
     }
 
     /// The bytes read since the connection was last idle.

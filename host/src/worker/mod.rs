@@ -192,7 +192,8 @@ impl Worker {
             self.instances.borrow_mut().sweep();
             self.connections.each(|conn| {
                 let generation = self.live.load_for(conn.socket);
-                let Some(listener) = generation.listener(conn.socket) else { return };
+                // The time of those who came by a socket that is closed is over.
+                let Some(listener) = generation.listener(conn.socket) else { return conn.ask(Signal::Kill) };
                 let (phase, silent) = conn.phase(now);
                 match phase {
                     // A client that connects and says nothing gets no more time than one that is slow to say it.

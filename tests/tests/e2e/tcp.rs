@@ -273,3 +273,40 @@ fn an_endpoint_is_told_who_the_client_is() {
         assert_eq!(seen.1.header("x-forwarded-for"), Some("192.0.2.7"), "{version}");
     }
 }
+
+#[test]
+fn who_goes_before_it_has_said_a_name_is_sent_to_nobody() {
+    let origin = echo("a");
+    let text = format!(
+        "{}{}",
+        listener(
+            "cluster = \"c\"\nsni = [{ hosts = [\"a.test\"], cluster = \"c\" }]\nlimits = { header_timeout = \"1h\" }"
+        ),
+        cluster("c", &[origin.address], "")
+    );
+    let running = proxy::start(&text);
+    for said in [&[][..], &[22, 3, 1, 0]] {
+        let mut client = Client::connect(running.web());
+        client.send(said).expect("it is taken");
+        client.finish();
+        assert!(client.closed());
+    }
+    wait_for("it is counted", || {
+        running.has_metric("witgate_tcp_connections_total{outcome=\"failed\"} 2").then_some(())
+    });
+    assert_eq!(origin.connections(), 0);
+}
+
+#[test]
+fn a_side_that_breaks_is_no_right_end_for_the_other() {
+    let origin = Origin::raw(|stream| {
+        let _ = stream.write_all(b"a").and_then(|()| stream.read_exact(&mut [0]));
+        let _ = socket2::SockRef::from(&*stream).set_linger(Some(std::time::Duration::ZERO));
+    });
+    let running = before(&[&origin], "");
+    let mut stream = open(&running);
+    who(&mut stream);
+    stream.write_all(b"x").expect("it is taken");
+    let ended = stream.read(&mut [0]).expect_err("a reset");
+    assert_eq!(ended.kind(), std::io::ErrorKind::ConnectionReset);
+}

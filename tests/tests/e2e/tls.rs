@@ -11,7 +11,7 @@ use witgate_tests::{
     origin::Origin,
     proxy::{self, PREAMBLE, Running},
     scratch,
-    tls::{Authority, Front, TlsClient, connect},
+    tls::{Authority, Front, TlsClient, connect, hello},
     wait_for,
 };
 
@@ -256,13 +256,14 @@ fn what_cannot_be_used_is_refused_with_every_reason_and_nothing_changes() {
 #[test]
 fn handshakes_are_bounded_in_number_and_in_time() {
     let served = serve("max_handshakes = 1");
-    // One that says nothing is in its handshake.
-    let silent = Client::connect(served.running.web());
+    // One that says nothing more than hello is in its handshake; one that says nothing at all is not yet.
+    let _silent = Client::connect(served.running.web());
+    let hello = hello(served.running.web(), "a.test", &served.authority.client(&[], None));
     wait_for("another is refused", || {
         let refused = connect(served.running.web(), "a.test", &served.authority.client(&[], None)).is_err();
         (refused && served.running.has_metric("witgate_tls_handshakes_refused_total 1")).then_some(())
     });
-    drop(silent);
+    drop(hello);
     wait_for("there is room again", || {
         connect(served.running.web(), "a.test", &served.authority.client(&[], None)).ok()
     });
@@ -418,4 +419,34 @@ fn a_connection_goes_on_in_another_protocol_over_tls() {
     assert_eq!(client.get("/", "connection: upgrade\r\nupgrade: websocket\r\n").status, 101);
     client.send("hello").expect("it is taken");
     assert_eq!(client.rest(), b"early hello");
+}
+
+#[test]
+fn every_right_end_is_said() {
+    let served = serve("");
+    // One that asked for another protocol, and did not get it.
+    let mut client = served.connect();
+    assert_eq!(client.get("/", "connection: upgrade\r\nupgrade: websocket\r\n").status, 200);
+    assert_eq!(client.get("/", "connection: close\r\n").status, 200);
+    assert!(client.rest().is_empty());
+    // One that has rested.
+    let text =
+        config_of(&served).replace("header_timeout = \"1h\"", "header_timeout = \"1h\", idle_timeout = \"1500ms\"");
+    assert_eq!(served.running.call("PUT", "/v1/config", text.as_bytes()).status, 200);
+    let mut client = served.connect();
+    assert_eq!(client.get("/", "").status, 200);
+    assert!(client.rest().is_empty());
+}
+
+#[test]
+fn who_is_connected_does_not_stay_where_other_proofs_are_asked_for() {
+    let served = serve("");
+    let mut client = served.connect();
+    assert_eq!(client.get("/", "").status, 200);
+    let same = config_of(&served).replace("\"1h\"", "\"2h\"");
+    assert_eq!(served.running.call("PUT", "/v1/config", same.as_bytes()).status, 200);
+    assert_eq!(client.get("/", "").status, 200, "another limit asks for nothing");
+    let text = same.replace("key = \"a.key\" }]", "key = \"a.key\" }], client_ca = \"clients.pem\"");
+    assert_eq!(served.running.call("PUT", "/v1/config", text.as_bytes()).status, 200);
+    assert!(client.rest().is_empty());
 }

@@ -212,7 +212,7 @@ fn a_side_that_breaks_takes_the_other_with_it() {
             // Its end is a reset.
             socket2::SockRef::from(&*stream).set_linger(Some(Duration::ZERO)).unwrap();
         } else {
-            tell.send(stream.read(&mut [0; 16]).ok()).unwrap();
+            tell.send(stream.read(&mut [0; 16]).map_err(|error| error.kind())).unwrap();
         }
     });
     let running = start_before(&[&origin], "", "");
@@ -224,7 +224,8 @@ fn a_side_that_breaks_takes_the_other_with_it() {
     let mut client = running.client();
     assert_eq!(client.ask(ASK.replace("/chat", "/other")).status, 101);
     client.reset();
-    assert_eq!(told.recv_timeout(witgate_tests::PATIENCE).unwrap(), Some(0));
+    let reset = std::io::ErrorKind::ConnectionReset;
+    assert_eq!(told.recv_timeout(witgate_tests::PATIENCE).unwrap(), Err(reset), "no right end here either");
     wait_for_metric(&running, "witgate_upgrades_active 0");
 }
 

@@ -1,6 +1,6 @@
 //! `[[listener]]`.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use super::{
     super::{
@@ -59,7 +59,7 @@ fn service<'a>(table: &Table<'a>, references: &mut References<'a>) -> Option<Ser
     let cluster = cluster.and_then(|value| reference(&value, "cluster", &mut references.clusters));
     let items = sni.and_then(|value| value.array(MAX_LIST, SNI)).unwrap_or_default();
     let sni = items.iter().filter_map(|item| sni_route(item, references)).collect();
-    Some(if is_tcp { Service::Tcp(Tcp { sni, cluster }) } else { Service::Http })
+    Some(if is_tcp { Service::Tcp(Arc::new(Tcp { sni, cluster })) } else { Service::Http })
 }
 
 const SNI: &str = "[{ hosts = [\"db.example.com\"], cluster = \"…\" }]";

@@ -5,7 +5,7 @@ mod cluster;
 mod rules;
 mod tls;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use http::{HeaderName, Method, StatusCode};
 use ipnet::IpNet;
@@ -102,7 +102,7 @@ pub enum Service {
     #[default]
     Http,
     /// Connections, each as a whole.
-    Tcp(Tcp),
+    Tcp(Arc<Tcp>),
 }
 
 /// Where the connections of a listener go.
