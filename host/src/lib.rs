@@ -17,6 +17,7 @@
 pub mod admin;
 mod assemble;
 pub mod cli;
+mod clients;
 mod control;
 mod drain;
 mod files;

@@ -11,6 +11,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::Semaphore;
 use witgate_core::config::{self, Config};
 
+use crate::clients::Clients;
+
 /// Connections that may wait in the kernel for a worker.
 const BACKLOG: i32 = 4096;
 
@@ -21,6 +23,8 @@ pub struct Bound {
     pub address: SocketAddr,
     /// A permit a connection, shared by the workers.
     pub permits: Arc<Semaphore>,
+    /// Who has how many of them, where that is limited.
+    pub clients: Arc<Clients>,
 }
 
 /// The sockets for one address, one a worker.
@@ -45,7 +49,7 @@ pub fn bind(listener: &config::Listener, workers: usize, alone: bool) -> Result<
         shares.push(socket(address, true).map_err(explain)?);
     }
     let permits = Arc::new(Semaphore::new(permits(limits.connections)));
-    Ok((Bound { address, permits }, shares))
+    Ok((Bound { address, permits, clients: Arc::default() }, shares))
 }
 
 /// Permits for so many connections.

@@ -183,6 +183,8 @@ pub struct WorkerCells {
     pub upgrades_ended: Cell,
     /// Accepts that failed (out of file descriptors, for one).
     pub accept_failed: Cell,
+    /// Connections that were closed at once, as their client had as many as it may.
+    pub clients_refused: Cell,
     /// Connections that did not begin with a header of the PROXY protocol.
     pub proxy_headers_refused: Cell,
     /// Connections that were passed on as a whole.

@@ -69,6 +69,7 @@ fn one(listener: &Listener, address: SocketAddr, not_after: Option<i64>) -> Valu
         "trusted_proxies": listener.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "limits": {
             "connections": limits.connections,
+            "connections_per_client": limits.connections_per_client,
             "header_bytes": limits.header_bytes,
             "headers": limits.headers,
             "header_timeout_ms": millis(limits.header_timeout),

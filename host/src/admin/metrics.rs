@@ -137,6 +137,7 @@ impl Scrape {
         page.one(names::DOWNSTREAM_CONNECTIONS, Some(accepted), counter)?;
         page.one(names::DOWNSTREAM_CONNECTIONS_ACTIVE, Some(accepted.saturating_sub(closed)), gauge)?;
         page.one(names::DOWNSTREAM_ACCEPT_FAILURES, sum(|cells| cells.accept_failed.read()), counter)?;
+        page.one(names::DOWNSTREAM_CLIENTS_REFUSED, sum(|cells| cells.clients_refused.read()), counter)?;
         page.one(names::PROXY_HEADERS_REFUSED, sum(|cells| cells.proxy_headers_refused.read()), counter)?;
         let tcp = [("opened", sum(|cells| cells.tcp_opened.read())), ("failed", sum(|cells| cells.tcp_failed.read()))];
         let tcp = tcp.into_iter().filter_map(|(outcome, n)| Some(([("outcome", outcome)], n?)));

@@ -28,6 +28,7 @@ use tokio::{
 use witgate_core::config::{ProxyProtocol, Service};
 
 use crate::{
+    clients::Counted,
     control::Order,
     drain::Phase,
     generation::Generation,
@@ -199,17 +200,21 @@ fn admit(
     peer: SocketAddr,
     permit: tokio::sync::OwnedSemaphorePermit,
 ) {
-    worker.cells().accepted.up();
     let generation = worker.live.load_for(socket);
     let settings = generation.listener(socket);
     let header_bytes = settings.map_or(0, |l| l.limits.header_bytes);
     let conn = Conn::new(socket, peer, trusts(&generation, socket, peer), header_bytes);
+    let first = First::of(&generation, &conn);
+    // Whom a proxy speaks for is known later.
+    let later = first.as_ref().is_some_and(|first| first.proxy_protocol != ProxyProtocol::Off);
+    let counted = if later { Ok(None) } else { counted(worker, &generation, socket, peer) };
+    let Ok(counted) = counted else { return };
+    worker.cells().accepted.up();
     // Here and not in the task: a drain that begins before the task does must know of it.
     let registered = worker.connections.add(Rc::clone(&conn));
     if worker.drain.phase() > Phase::Serve {
         conn.ask(Signal::Finish);
     }
-    let first = First::of(&generation, &conn);
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
         match first {
@@ -218,8 +223,27 @@ fn admit(
             Some(first) => Box::pin(first.serve(&worker, &conn, stream)).await,
         }
         worker.cells().closed.up();
-        drop((registered, permit));
+        drop((registered, counted, permit));
     });
+}
+
+/// A client has as many connections as it may.
+struct TooMany;
+
+/// Counts a connection of this client, where they are limited.
+fn counted(
+    worker: &Worker,
+    generation: &Generation,
+    socket: usize,
+    client: SocketAddr,
+) -> Result<Option<Counted>, TooMany> {
+    let most = generation.listener(socket).and_then(|listener| listener.limits.connections_per_client);
+    let (Some(most), Some(socket)) = (most, generation.sockets.get(socket)) else { return Ok(None) };
+    let counted = socket.bound.clients.begin(client.ip().to_canonical(), most);
+    if counted.is_none() {
+        worker.cells().clients_refused.up();
+    }
+    counted.map(Some).ok_or(TooMany)
 }
 
 /// Whether a peer may speak for others.
@@ -251,14 +275,20 @@ impl First {
     }
 
     async fn serve(self, worker: &Rc<Worker>, conn: &Rc<Conn>, mut stream: TcpStream) {
+        let mut _counted = None;
         if self.proxy_protocol != ProxyProtocol::Off {
             let header = async { proxy_protocol::read(&mut stream, self.proxy_protocol).await.ok() };
             let Some(client) = http::at_first(conn, header).await else {
                 worker.cells().proxy_headers_refused.up();
                 return tracing::debug!(peer = %conn.peer(), "no header of the PROXY protocol");
             };
+            let generation = worker.live.load_for(conn.socket);
+            match counted(worker, &generation, conn.socket, client.unwrap_or(conn.peer())) {
+                Ok(counted) => _counted = counted,
+                Err(TooMany) => return,
+            }
             if let Some(client) = client {
-                conn.name(client, trusts(&worker.live.load_for(conn.socket), conn.socket, client));
+                conn.name(client, trusts(&generation, conn.socket, client));
             }
         }
         match (&self.service, &self.tls) {

@@ -58,6 +58,8 @@ metrics! {
     DOWNSTREAM_CONNECTIONS_ACTIVE: Gauge "witgate_downstream_connections_active", "Connections of clients that are open";
     DOWNSTREAM_ACCEPT_FAILURES: Counter "witgate_downstream_accept_failures_total", "Accepts that failed";
 
+    DOWNSTREAM_CLIENTS_REFUSED: Counter "witgate_downstream_clients_refused_total",
+        "Connections that were closed at once: their client had as many as limits.connections_per_client allows";
     PROXY_HEADERS_REFUSED: Counter "witgate_proxy_protocol_refused_total",
         "Connections that did not begin with a header of the PROXY protocol, where one is required";
     TCP_CONNECTIONS: Counter "witgate_tcp_connections_total",

@@ -1,9 +1,11 @@
-//! Rate limits: who is refused, how, and what a limit survives. Tokens come back once an hour, so that no test waits for one.
+//! Limits of rate and of connections: who is refused, how, and what a limit survives. Tokens come back once an hour, so that no
+//! test waits for one.
 
 use witgate_tests::{
-    client::Response,
+    client::{Client, Response},
     origin::Origin,
     proxy::{Running, start, start_before},
+    wait_for,
 };
 
 use crate::fixtures::Fixture;
@@ -111,4 +113,38 @@ fn who_is_refused_costs_no_plugin_anything_and_to_explain_costs_no_token() {
     let before = calls();
     assert_eq!(passed(&running, "", 10), 0);
     assert_eq!(calls(), before);
+}
+
+#[test]
+fn a_client_has_so_many_connections() {
+    let listener = |more: &str| {
+        format!(
+            "[[listener]]\nname = \"web\"\nlisten = \"127.0.0.1:0\"\nlimits = {{ connections_per_client = 2 }}\n{more}\n\
+             [[route]]\nname = \"all\"\nrespond = {{ status = 200 }}\n"
+        )
+    };
+    let running = start(&listener(""));
+    let mut held: Vec<Client> = (0..2).map(|_| running.client()).collect();
+    assert!(held.iter_mut().all(|client| client.get("/", "").status == 200));
+    assert!(running.client().closed());
+    assert!(running.has_metric("witgate_downstream_clients_refused_total 1"));
+    held.pop();
+    wait_for("there is room again", || {
+        let mut client = running.client();
+        client.send("GET / HTTP/1.1\r\nhost: t\r\n\r\n").ok()?;
+        client.response(false).ok()
+    });
+
+    // Behind a proxy, its clients have so many each.
+    let running = start(&listener("proxy_protocol = \"require\""));
+    let mut held: Vec<Client> = Vec::new();
+    for client in ["192.0.2.1", "192.0.2.1", "192.0.2.2"] {
+        let mut connection = running.client();
+        connection.send(format!("PROXY TCP4 {client} 192.0.2.9 1 2\r\n")).expect("it is taken");
+        assert_eq!(connection.get("/", "").status, 200, "{client}");
+        held.push(connection);
+    }
+    let mut third = running.client();
+    third.send("PROXY TCP4 192.0.2.1 192.0.2.9 1 2\r\n").expect("it is taken");
+    assert!(third.closed());
 }

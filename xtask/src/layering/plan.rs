@@ -117,7 +117,7 @@ pub(super) const HOST_FLOORS: &[&[&str]] = &[
     &["worker"],
     &["generation", "assemble", "upstream", "scores"],
     &["telemetry", "drain", "reason", "secrets", "memory", "sockets", "tls", "relay"],
-    &["files"],
+    &["files", "clients"],
 ];
 
 /// Something that only some files may name.

@@ -108,6 +108,9 @@ fn limits_of(table: Table<'_>, is_http: bool) -> ListenerLimits {
     if let Some(connections) = table.take("connections").and_then(|value| value.integer(1..=MAX_CONNECTIONS)) {
         limits.connections = connections as usize;
     }
+    if let Some(value) = table.take("connections_per_client") {
+        limits.connections_per_client = value.integer(1..=MAX_CONNECTIONS);
+    }
     if is_http {
         http_limits(&table, &mut limits);
     }

@@ -140,6 +140,8 @@ pub enum ProxyProtocol {
 pub struct ListenerLimits {
     /// Connections at once; default 10,000.
     pub connections: usize,
+    /// Those of one client's address; none is unlimited.
+    pub connections_per_client: Option<u32>,
     /// Bytes of a request's head; default 64 KiB.
     pub header_bytes: usize,
     /// Header fields of a request; default 100.
@@ -448,6 +450,7 @@ impl Default for ListenerLimits {
     fn default() -> Self {
         Self {
             connections: 10_000,
+            connections_per_client: None,
             header_bytes: 64 << 10,
             headers: 100,
             header_timeout: Duration::from_secs(10),
