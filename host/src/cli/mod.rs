@@ -13,6 +13,7 @@ mod plugin;
 mod run;
 mod show;
 mod signals;
+mod supervisor;
 mod target;
 
 use std::{fmt, process::ExitCode};

@@ -3,13 +3,14 @@
 use std::{io, path::PathBuf};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use sd_notify::NotifyState;
 
 use super::{
     Failed, Outcome,
     lines::Lines,
     load,
     logging::{self, Format},
-    signals,
+    signals, supervisor,
 };
 use crate::sockets;
 
@@ -48,6 +49,7 @@ pub(super) fn command(arguments: Arguments) -> Outcome {
         .map_err(|error| Failed::new(format!("cannot write to stdout: {error}")))?;
     let listening = proxy.listeners().into_iter().map(|(name, address)| format!("listening {name} {address}\n"));
     stdout.say(listening.chain([format!("admin {}\n", proxy.admin())]).collect::<String>());
+    supervisor::tell(NotifyState::Ready);
     proxy.wait();
     tracing::info!("drained");
     stdout.finish();

@@ -7,6 +7,7 @@ use std::{
     thread,
 };
 
+use sd_notify::NotifyState;
 use tokio::{
     runtime::Builder,
     signal::unix::{Signal, SignalKind, signal},
@@ -14,7 +15,7 @@ use tokio::{
 
 use witgate_core::config::Config;
 
-use super::{Failed, Outcome, logging, show::warn_line};
+use super::{Failed, Outcome, logging, show::warn_line, supervisor};
 use crate::{
     Proxy,
     admin::SocketFile,
@@ -56,7 +57,13 @@ fn watch(drain: Drain, left: Arc<Left>) -> io::Result<()> {
         }
     };
     thread::Builder::new().name("witgate-signals".to_owned()).spawn(move || {
-        runtime.block_on(follow(&drain, &left, signals));
+        runtime.block_on(async {
+            let told = async {
+                drain.reached(Phase::Drain).await;
+                supervisor::tell(NotifyState::Stopping);
+            };
+            tokio::join!(told, follow(&drain, &left, signals));
+        });
     })?;
     Ok(())
 }

@@ -145,6 +145,13 @@ impl Room {
         self.serving(self.run(self.command_of("sh", &limited), Stdio::piped(), self.log_file().into()))
     }
 
+    /// The same with this in its environment.
+    pub fn start_with_environment(&self, name: &str, value: &str) -> Serving {
+        let mut command = self.command(&["run", "-c"]);
+        command.env(name, value);
+        self.serving(self.run(command, Stdio::piped(), self.log_file().into()))
+    }
+
     /// Starts `witgate run` and waits until it serves.
     pub fn start(&self) -> Serving {
         self.serving(self.spawn())

@@ -288,3 +288,42 @@ fn of_two_first_starts_at_once_one_serves_and_the_token_is_its_own() {
         assert_eq!(call.status, 200, "round {round}: the token in the file is the loser's");
     }
 }
+
+#[test]
+fn a_supervisor_is_told_when_it_serves_and_when_it_stops() {
+    let room = Room::with("[[listener]]\nname = \"web\"\nlisten = \"127.0.0.1:0\"\n");
+    let path = room.path("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(witgate_tests::PATIENCE)).unwrap();
+    let told = || {
+        let mut text = [0; 64];
+        let read = socket.recv(&mut text).expect("something is told");
+        String::from_utf8_lossy(&text[..read]).trim().to_owned()
+    };
+    let mut serving = room.start_with_environment("NOTIFY_SOCKET", &path.to_string_lossy());
+    assert_eq!(told(), "READY=1");
+    assert_eq!(serving.status(), 404, "it serves");
+    serving.signal(rustix::process::Signal::TERM);
+    assert_eq!(told(), "STOPPING=1");
+    assert!(serving.wait().success());
+}
+
+/// Says what systemd does not understand of it.
+#[test]
+fn the_unit_file_is_one() {
+    let unit = witgate_tests::root().join("examples/systemd/witgate.service");
+    let text = std::fs::read_to_string(&unit).unwrap();
+    let program = env!("CARGO_BIN_EXE_witgate");
+    let here = text.replace("/usr/local/bin/witgate", program).replace("User=witgate\nGroup=witgate\n", "");
+    let dir = tempfile::tempdir().unwrap();
+    let copy = dir.path().join("witgate.service");
+    std::fs::write(&copy, here).unwrap();
+    let Ok(said) = std::process::Command::new("systemd-analyze").arg("verify").arg(&copy).output() else {
+        // A machine without systemd has nobody to ask; the keys are at least what they should be.
+        assert!(text.contains("Type=notify\n") && text.contains("ExecReload=/bin/kill -HUP $MAINPID\n"));
+        return;
+    };
+    let said = String::from_utf8_lossy(&said.stderr);
+    let about: Vec<&str> = said.lines().filter(|line| line.contains("witgate.service")).collect();
+    assert!(about.is_empty(), "{about:?}");
+}
