@@ -1,7 +1,7 @@
 //! Certificates of an authority of the test's own, a client that speaks TLS, and an origin that does.
 
 use std::{
-    io,
+    io::{self, Read as _},
     net::{SocketAddr, TcpStream},
     path::Path,
     sync::{Arc, Mutex, PoisonError},
@@ -161,7 +161,7 @@ pub fn connect_over(stream: TcpStream, name: &str, config: &Arc<ClientConfig>) -
     Ok(Client::over(stream))
 }
 
-/// Connects and says the first words of a handshake only.
+/// Connects and says the first words of a handshake, and nothing to what is answered.
 ///
 /// # Panics
 /// When nobody listens.
@@ -170,6 +170,8 @@ pub fn hello(address: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> Tcp
     let name = ServerName::try_from(name.to_owned()).expect("a name");
     let mut session = ClientConnection::new(Arc::clone(config), name).expect("a session");
     session.write_tls(&mut stream).expect("it is taken");
+    // What comes back says that the handshake has begun.
+    stream.read_exact(&mut [0]).expect("an answer");
     stream
 }
 

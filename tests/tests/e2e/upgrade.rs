@@ -77,8 +77,8 @@ fn switched(running: &Running) -> Client {
 
 #[track_caller]
 fn check_echo(client: &mut Client, said: &str) {
-    client.send(said).unwrap();
-    assert_eq!(String::from_utf8(client.exactly(said.len())).unwrap(), said);
+    client.send(said).expect("it is taken");
+    assert_eq!(String::from_utf8(client.exactly(said.len())).expect("text"), said);
 }
 
 #[track_caller]

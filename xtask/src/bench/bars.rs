@@ -207,8 +207,8 @@ mod tests {
         ];
         let results = Results { decisions, ..Results::default() };
         let figure = |at: usize| BARS[at].figure.measured(&results);
-        let figures = [15, 16, 17].map(figure);
-        assert_eq!((figure(14), figures), (Some(0.55), [Some(2.1), Some(1.7), Some(2.9)]));
+        let figures = [18, 19, 20].map(figure);
+        assert_eq!((figure(17), figures), (Some(0.55), [Some(2.1), Some(1.7), Some(2.9)]));
     }
 
     #[test]
