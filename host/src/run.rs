@@ -6,6 +6,7 @@ use std::{
     rc::Rc,
     sync::{Arc, Weak},
     thread::{self, JoinHandle},
+    time::{Duration, SystemTime},
 };
 
 use tokio::{
@@ -109,6 +110,7 @@ impl Proxy {
         // Nothing hangs on it but artefacts, which are compiled anew.
         let artefact_key = secrets::replaceable_key(&state.join("artifact.key"))?;
         let (tls, _) = Tls::load(&config, &Tls::default())?;
+        tls.warnings(SystemTime::now()).iter().for_each(|warning| tracing::warn!("{warning}"));
         let access_logs = AccessLogs::default();
         let access_log = access_logs.next(config.access_log.as_ref(), None)?;
         let sockets = Sockets::bind(&config, None, workers)?;
@@ -282,7 +284,12 @@ async fn work(worker: Rc<Worker>, orders: UnboundedReceiver<Order>) {
         () = worker.drain.reached(Phase::Stop) => {}
     }
     worker.connections.each(|conn| conn.ask(Signal::Kill));
+    // Those that are cut say so, which an end of the process would not.
+    let _ = tokio::time::timeout(LAST_TURN, worker.connections.emptied()).await;
 }
+
+/// How long connections that are cut may take for it.
+const LAST_TURN: Duration = Duration::from_millis(500);
 
 fn start_control(admin: Admin, token: String, drain: Drain, started: Started) -> Result<JoinHandle<()>, StartError> {
     let stop = drain.clone();

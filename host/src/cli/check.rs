@@ -1,6 +1,9 @@
 //! `witgate check`: the errors that `run` would give, all of them, and nothing started.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
 use witgate_core::config::{self, Config};
 use witgate_policy::{Engine, EngineOptions};
@@ -25,7 +28,8 @@ pub(super) fn command(arguments: &Arguments) -> Outcome {
     for warning in &parsed.warnings {
         warn_line(format_args!("{}", load::painted(&warning.to_string(), paint)));
     }
-    Tls::load(&parsed.config, &Tls::default()).map_err(Failed::new)?;
+    let (tls, _) = Tls::load(&parsed.config, &Tls::default()).map_err(Failed::new)?;
+    tls.warnings(SystemTime::now()).into_iter().for_each(warning);
     // `run` reports such a plugin and goes on without it, so that this refuses nothing either.
     for problem in unusable(&parsed.config)? {
         warning(problem);

@@ -9,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::SystemTime,
 };
 
 use witgate_core::config::{self, Config, Diagnostics, Parsed};
@@ -139,6 +140,9 @@ fn read_tls(config: &Config, present: &Generation) -> Result<Arc<Tls>, ControlEr
     let (tls, kept) = Tls::load(config, &present.tls)?;
     for error in kept {
         tracing::error!(%error, "it cannot be used; what was there before stays in use");
+    }
+    if !tls.is_same(&present.tls) {
+        tls.warnings(SystemTime::now()).iter().for_each(|warning| tracing::warn!("{warning}"));
     }
     Ok(if tls.is_same(&present.tls) { Arc::clone(&present.tls) } else { Arc::new(tls) })
 }

@@ -108,7 +108,12 @@ where
     let ended = drive(conn, Pin::new(&mut *connection), http1::Connection::graceful_shutdown, Conn::should_rest).await;
     let parts = match ended {
         Ended::Rests => connection.into_parts(),
-        Ended::Broken => return None,
+        Ended::Broken => {
+            if conn.is_cut() {
+                connection.into_parts().io.into_inner().into_stream().abort();
+            }
+            return None;
+        }
         Ended::Done => {
             // hyper is done with a connection that switches protocols only once it has written its answer.
             let successor = conn.take_over();

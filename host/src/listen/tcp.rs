@@ -195,7 +195,7 @@ async fn open(worker: &Rc<Worker>, conn: &Conn, local: Option<SocketAddr>, name:
             Err(error) => {
                 worker.cells().connect_failed.up();
                 proxy::record(worker, Some(&cluster), endpoint, Instant::now(), None, Outcome::Local);
-                tracing::debug!(endpoint = endpoint.address(), %error, "connect failed");
+                proxy::tell_unconnected(worker, &cluster, endpoint, &error);
                 tried.push(u32::try_from(index).unwrap_or(u32::MAX));
                 failed = Some(error);
             }

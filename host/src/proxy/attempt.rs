@@ -10,7 +10,7 @@ use super::{
     ask::{self, Asker},
     connected::connected,
     decide::Forward,
-    exchange::Exchange,
+    exchange::{Exchange, tell_unconnected},
     headers,
     hedge::Race,
     mirror,
@@ -193,7 +193,9 @@ fn not_connected(exchange: &Exchange, error: &ConnectError) -> Result<Failed, Re
     }
     exchange.worker().cells().connect_failed.up();
     exchange.tried(Instant::now(), None, Tried::Local);
-    tracing::debug!(endpoint = exchange.endpoint().map(|endpoint| endpoint.address()), %error, "connect failed");
+    if let (Some(cluster), Some(endpoint)) = (exchange.cluster(), exchange.endpoint()) {
+        tell_unconnected(exchange.worker(), cluster, endpoint, error);
+    }
     Ok(Failed::Connect)
 }
 

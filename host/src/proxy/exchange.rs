@@ -21,7 +21,7 @@ use crate::{
     generation::{Cluster, Delivery, Extras, Held, RoutePlan},
     reason::Reason,
     telemetry::{RouteMetrics, access_log::Line},
-    upstream::Connection,
+    upstream::{ConnectError, Connection},
     worker::{
         Worker,
         conn::{Conn, Signal},
@@ -149,6 +149,11 @@ impl Exchange {
         record(&self.worker, cluster.map(|cluster| &**cluster), endpoint, now, latency, outcome);
     }
 
+    /// The cluster whose endpoint is tried.
+    pub fn cluster(&self) -> Option<&Cluster> {
+        self.generation.clusters.get(self.cluster).map(|cluster| &**cluster)
+    }
+
     /// The try's own account, in the hands of who connects; none while nothing is asked of an endpoint.
     pub fn in_flight(&mut self) -> &mut Option<InFlight> {
         &mut self.in_flight
@@ -269,6 +274,10 @@ impl Exchange {
     pub fn cut_short(&mut self, reason: Reason) {
         self.tell(|logged| logged.because(reason));
         self.blame();
+        // What ends with its connection would look whole.
+        if self.version < Version::HTTP_11 {
+            self.conn.cut();
+        }
         self.settle(Instant::now());
     }
 
@@ -335,6 +344,17 @@ pub fn unread(worker: &Worker, conn: &Conn, reason: Reason) {
             ..Line::default()
         };
         worker.log(log, &line);
+    }
+}
+
+/// Tells of an endpoint that could not be connected to: of one that fails at TLS where everybody sees it, as that is the
+/// operator's to mend.
+pub fn tell_unconnected(worker: &Worker, cluster: &Cluster, endpoint: &Endpoint, error: &ConnectError) {
+    let (cluster, endpoint) = (&cluster.config.name, endpoint.address());
+    if matches!(error, ConnectError::Tls(_)) && worker.may_warn(Instant::now()) {
+        tracing::warn!(cluster, endpoint, %error, "connect failed");
+    } else {
+        tracing::debug!(cluster, endpoint, %error, "connect failed");
     }
 }
 

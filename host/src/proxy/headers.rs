@@ -55,8 +55,7 @@ impl Found {
                 // Those without a name of their own in `http`.
                 _ => match name.as_str() {
                     "keep-alive" | "proxy-connection" => found.hop_by_hop = true,
-                    "x-forwarded-client-cert" => found.client_cert = true,
-                    _ => {}
+                    name => found.client_cert |= is_client_cert(name),
                 },
             }
         }
@@ -269,10 +268,21 @@ pub fn set_forwarded(head: &mut Head, found: &Found, conn: &Conn, random: impl F
     headers.entry(X_REQUEST_ID).or_insert_with(|| request_id(random()));
 }
 
+/// Whether it is the name of that header, also as endpoints read it that make variables of names (CGI, WSGI): to them a
+/// hyphen is an underscore.
+fn is_client_cert(name: &str) -> bool {
+    let same = |(a, b): (u8, u8)| a == b || (a == b'_' && b == b'-');
+    let wanted = X_FORWARDED_CLIENT_CERT;
+    name.len() == wanted.as_str().len() && name.bytes().zip(wanted.as_str().bytes()).all(same)
+}
+
 /// Says which certificate the client has shown. What a client says of that is believed where it is trusted.
 fn set_client_certificate(headers: &mut HeaderMap, found: &Found, conn: &Conn) {
     if found.client_cert && !conn.trusted() {
-        headers.remove(X_FORWARDED_CLIENT_CERT);
+        let named: Vec<HeaderName> = headers.keys().filter(|name| is_client_cert(name.as_str())).cloned().collect();
+        for name in named {
+            headers.remove(name);
+        }
     }
     if let Some(certificate) = conn.client_certificate() {
         headers.append(X_FORWARDED_CLIENT_CERT, certificate.clone());

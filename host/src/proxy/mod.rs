@@ -30,7 +30,7 @@ use witgate_core::{config, request::Head};
 
 pub use attempt::choose;
 pub use body::Body;
-pub use exchange::{record, unread};
+pub use exchange::{record, tell_unconnected, unread};
 pub use headers::{host_is_sound, is_chunked_only, is_trusted};
 pub use reply::raw_response;
 

@@ -11,6 +11,7 @@ use std::{
     fmt,
     path::PathBuf,
     sync::{Arc, LazyLock},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -88,6 +89,20 @@ impl Tls {
             tls.clients.extend(client.map(|client| (cluster.name.clone(), client)));
         }
         if refused.is_empty() { Ok((tls, kept)) } else { Err(TlsRefused(refused)) }
+    }
+
+    /// What is in use and should not be, in words.
+    pub fn warnings(&self, now: SystemTime) -> Vec<String> {
+        let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let over = |server: &Server| server.not_after < i64::try_from(now).unwrap_or(i64::MAX);
+        let over = self.servers.iter().filter(|(_, server)| over(server));
+        let mut warnings: Vec<_> = over
+            .map(|(name, _)| {
+                format!("listener \"{name}\": a certificate of `tls` is no longer valid: clients refuse it")
+            })
+            .collect();
+        warnings.sort();
+        warnings
     }
 
     /// Whether all of it is what that is.

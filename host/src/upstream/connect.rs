@@ -25,6 +25,9 @@ pub enum ConnectError {
     /// The endpoint refused, or there is no way to it.
     #[error("{0}")]
     Io(#[from] io::Error),
+    /// It does not prove who it is, or speaks TLS otherwise.
+    #[error("TLS: {0}")]
+    Tls(io::Error),
     /// `connect_timeout` passed.
     #[error("not connected within {0:?}")]
     Timeout(Duration),
@@ -96,15 +99,15 @@ pub async fn open(
         if let Some(header) = header {
             stream.write_all(header).await?;
         }
-        Ok::<_, io::Error>(match tls {
+        Ok::<_, ConnectError>(match tls {
             None => Stream::Tcp(stream),
             // On the heap, as a handshake is large.
-            Some((tls, config)) => {
-                Stream::Tls(Box::new(Box::pin(secured(stream, config, tls, endpoint.authority())).await?))
-            }
+            Some((tls, config)) => Stream::Tls(Box::new(
+                Box::pin(secured(stream, config, tls, endpoint.authority())).await.map_err(ConnectError::Tls)?,
+            )),
         })
     };
-    Ok(tokio::time::timeout(timeout, stream).await.map_err(|_| ConnectError::Timeout(timeout))??)
+    tokio::time::timeout(timeout, stream).await.map_err(|_| ConnectError::Timeout(timeout))?
 }
 
 /// TLS over a connection to an endpoint of this authority, which must prove that it is who it should be.

@@ -80,6 +80,8 @@ pub struct Conn {
     /// Bytes of the body in flight that are still to be read, where that is known: none of them is of a head.
     body_left: Cell<u64>,
     signal: Cell<Signal>,
+    /// Whether its end must not look like a right one.
+    cut: Cell<bool>,
     /// Whether the worker wants an idle connection to let go of what it needs for a request only.
     resting: Cell<bool>,
     waker: RefCell<Option<Waker>>,
@@ -116,6 +118,7 @@ impl Conn {
             flushed: Cell::new(false),
             body_left: Cell::new(0),
             signal: Cell::new(Signal::None),
+            cut: Cell::new(false),
             resting: Cell::new(false),
             waker: RefCell::new(None),
             recent: RefCell::new(Vec::new()),
@@ -286,6 +289,16 @@ impl Conn {
         let successor = self.successor.take()?;
         self.recent.take();
         Some(successor)
+    }
+
+    /// Notes that an answer was cut short whose end is the connection's.
+    pub fn cut(&self) {
+        self.cut.set(true);
+    }
+
+    /// Whether one was.
+    pub fn is_cut(&self) -> bool {
+        self.cut.get()
     }
 
     /// Asks for something; a stronger wish replaces a weaker one.

@@ -66,6 +66,8 @@ pub struct Worker {
     /// Copies of requests that are on their way to mirrors.
     pub mirrors: Cell<usize>,
     random: Cell<u64>,
+    /// When a failure of endpoints was told of last.
+    warned: Cell<Option<Instant>>,
 }
 
 /// Connections that have gone to rest, or are fewer than there were, before the allocator is told to give memory back: half
@@ -100,6 +102,7 @@ impl Worker {
             lines_wait: Notify::new(),
             mirrors: Cell::new(0),
             random: Cell::new(seed | 1),
+            warned: Cell::new(None),
         })
     }
 
@@ -143,6 +146,15 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Whether a failure of endpoints may be told of now: not more often than once a second.
+    pub fn may_warn(&self, now: Instant) -> bool {
+        let may = self.warned.get().is_none_or(|last| now.saturating_duration_since(last) >= Duration::from_secs(1));
+        if may {
+            self.warned.set(Some(now));
+        }
+        may
     }
 
     /// Notes that a connection let go of its buffers.

@@ -310,3 +310,23 @@ fn a_side_that_breaks_is_no_right_end_for_the_other() {
     let ended = stream.read(&mut [0]).expect_err("a reset");
     assert_eq!(ended.kind(), std::io::ErrorKind::ConnectionReset);
 }
+
+#[test]
+fn what_a_drain_cuts_does_not_look_whole() {
+    let origin = echo("a");
+    let text = format!("{}{}", listener("cluster = \"c\""), cluster("c", &[origin.address], ""));
+    let dir = scratch();
+    let text = format!("[runtime]\nworkers = 2\ndrain_timeout = \"10ms\"\n{text}");
+    let parsed =
+        witgate_core::config::parse(&format!("[admin]\nlisten = \"127.0.0.1:0\"\n{text}"), "t.toml", dir.path());
+    let mut config = parsed.expect("a configuration").config;
+    config.runtime.state_dir = dir.path().join("state");
+    let proxy = witgate::Proxy::start(config).expect("it starts");
+    let mut stream = TcpStream::connect(proxy.listener("web").expect("it listens")).expect("somebody listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    who(&mut stream);
+    proxy.drain();
+    let ended = stream.read(&mut [0]).expect_err("a reset");
+    assert_eq!(ended.kind(), std::io::ErrorKind::ConnectionReset);
+    proxy.wait();
+}

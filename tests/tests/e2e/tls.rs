@@ -135,10 +135,12 @@ fn a_client_is_known_by_its_certificate_and_by_nothing_that_it_says() {
     let identity = served.authority.issue("me \"and\" you", &["URI:spiffe://x/me", "me.test"]);
     let config = served.authority.client(&[], Some(&identity));
     let mut client = connect(served.running.web(), "a.test", &config).expect("a handshake");
-    client.get("/", "X-Forwarded-Client-Cert: Subject=\"CN=admin\"\r\n");
+    client
+        .get("/", "X-Forwarded-Client-Cert: Subject=\"CN=admin\"\r\nX_forwarded-Client_Cert: Subject=\"CN=admin\"\r\n");
     let seen = served.origin.seen();
     let said = seen[0].all("x-forwarded-client-cert");
     assert_eq!(said.len(), 1, "{said:?}");
+    assert!(seen[0].headers.iter().all(|(name, _)| !name.contains('_')), "{:?}", seen[0].headers);
     let (hash, rest) = said[0].split_once(';').expect("elements");
     assert!(hash.len() == "Hash=".len() + 64 && hash.starts_with("Hash="), "{hash}");
     assert_eq!(rest, r#"Subject="CN=me \"and\" you";URI="spiffe://x/me";DNS="me.test""#);
@@ -449,4 +451,17 @@ fn who_is_connected_does_not_stay_where_other_proofs_are_asked_for() {
     let text = same.replace("key = \"a.key\" }]", "key = \"a.key\" }], client_ca = \"clients.pem\"");
     assert_eq!(served.running.call("PUT", "/v1/config", text.as_bytes()).status, 200);
     assert!(client.rest().is_empty());
+}
+
+#[test]
+fn an_answer_that_is_cut_short_does_not_look_whole_to_an_old_client() {
+    let origin = Origin::raw(|stream| {
+        let _ = stream.read(&mut [0; 4096]);
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n");
+    });
+    let running = proxy::start_before(&[&origin], "", "");
+    let mut client = std::net::TcpStream::connect(running.web()).expect("somebody listens");
+    client.write_all(b"GET / HTTP/1.0\r\nhost: t\r\n\r\n").expect("it is taken");
+    let mut heard = Vec::new();
+    assert!(client.read_to_end(&mut heard).is_err(), "a right end: {}", String::from_utf8_lossy(&heard));
 }
