@@ -11,11 +11,11 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body::{Frame, SizeHint};
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 use witgate_policy::StoreError;
 
-use crate::control::ControlError;
+use crate::{control::ControlError, tls::TlsError};
 
 /// A response of the admin API.
 pub(super) type Reply = Response<Body>;
@@ -155,7 +155,13 @@ impl From<ControlError> for ApiError {
                 .with("reason", refused.reason),
             ControlError::Store(error) => Self::new(store_status(&error), text),
             ControlError::NotFound(_) => Self::not_found(text),
-            ControlError::Tls(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, text),
+            ControlError::Tls(refused) => {
+                let one =
+                    |error: &TlsError| json!({ "message": error.to_string(), "key": error.key, "file": error.path });
+                let errors: Vec<Value> = refused.errors().iter().map(one).collect();
+                let error = format!("nothing was changed, as files cannot be used for TLS: {}", errors.len());
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, error).with("errors", errors)
+            }
             ControlError::Conflict(_) | ControlError::Bind(_) | ControlError::AccessLog(_) => {
                 Self::new(StatusCode::CONFLICT, text)
             }

@@ -54,6 +54,13 @@ pub struct TlsError {
 #[derive(Debug)]
 pub struct TlsRefused(Vec<TlsError>);
 
+impl TlsRefused {
+    /// All of them.
+    pub fn errors(&self) -> &[TlsError] {
+        &self.0
+    }
+}
+
 impl std::error::Error for TlsRefused {}
 
 impl fmt::Display for TlsRefused {

@@ -85,7 +85,8 @@ fn open(path: &Path) -> io::Result<Option<File>> {
 impl Stream {
     fn reopen(&mut self) -> io::Result<()> {
         if let Some(path) = &self.path {
-            self.file = open(path)?;
+            let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+            self.file = open(path).map_err(named)?;
             // In a new file there is nothing to be taken for the beginning of a line.
             self.torn &= !self
                 .file
