@@ -32,6 +32,12 @@ impl Abort for TcpStream {
     }
 }
 
+impl<S: Abort + ?Sized> Abort for Box<S> {
+    fn abort(&self) {
+        (**self).abort();
+    }
+}
+
 /// Without its last word, the end of TLS is none.
 impl<S> Abort for tokio_rustls::server::TlsStream<S> {
     fn abort(&self) {}

@@ -141,10 +141,11 @@ fn read_tls(config: &Config, present: &Generation) -> Result<Arc<Tls>, ControlEr
     for error in kept {
         tracing::error!(%error, "it cannot be used; what was there before stays in use");
     }
-    if !tls.is_same(&present.tls) {
-        tls.warnings(SystemTime::now()).iter().for_each(|warning| tracing::warn!("{warning}"));
+    if tls.is_same(&present.tls) {
+        return Ok(Arc::clone(&present.tls));
     }
-    Ok(if tls.is_same(&present.tls) { Arc::clone(&present.tls) } else { Arc::new(tls) })
+    tls.warnings(SystemTime::now()).iter().for_each(|warning| tracing::warn!("{warning}"));
+    Ok(Arc::new(tls))
 }
 
 /// # Errors

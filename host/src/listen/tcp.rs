@@ -1,7 +1,7 @@
 //! Connections that are passed on as a whole: to which cluster, to which of its endpoints, and then bytes both ways. Knows
 //! nothing of what they say but the name in a TLS client's first words.
 
-use std::{future::poll_fn, io, net::SocketAddr, pin::pin, rc::Rc, sync::Arc, task::Poll, time::Instant};
+use std::{future::poll_fn, net::SocketAddr, pin::pin, rc::Rc, sync::Arc, task::Poll, time::Instant};
 
 use bytes::Bytes;
 use rustls::server::Acceptor;
@@ -21,7 +21,7 @@ use super::{http::at_first, peek::peek, tls};
 use crate::{
     generation::Cluster,
     proxy,
-    relay::{Abort, Ended, Relay},
+    relay::{Abort, Relay},
     tls::Server,
     upstream::{self, ConnectError, Full, Granted, Place, Stream},
     worker::{
@@ -108,21 +108,8 @@ async fn pass_on<S>(
     let generation = worker.live.load_for(conn.socket);
     let idle = generation.listener(conn.socket).map(|listener| listener.limits.idle_timeout).unwrap_or_default();
     drop(generation);
-    let mut relay = Relay::new(Bytes::new(), Bytes::new(), idle);
-    let ended: io::Result<Option<Ended>> = poll_fn(|cx| {
-        if conn.poll_signal(cx) == Signal::Kill {
-            return Poll::Ready(Ok(None));
-        }
-        let mut room = worker.relay.borrow_mut();
-        relay.poll(&mut client, &mut opened.stream, &mut room[..], cx).map_ok(Some)
-    })
-    .await;
+    worker.pass_on(conn, &mut client, &mut opened.stream, Relay::new(Bytes::new(), Bytes::new(), idle)).await;
     conn.end();
-    if !matches!(ended, Ok(Some(_))) {
-        client.abort();
-        opened.stream.abort();
-    }
-    tracing::debug!(peer = %conn.peer(), ?ended, "the connection ended");
 }
 
 /// What comes of `work`, unless the connection is to be closed at once.

@@ -1,14 +1,7 @@
 //! Connections that go on in another protocol (RFC 9110 §7.8), WebSocket above all: who may, and what goes on once an
 //! endpoint has switched.
 
-use std::{
-    future::{Future, poll_fn},
-    io,
-    pin::Pin,
-    rc::Rc,
-    task::Poll,
-    time::Duration,
-};
+use std::{future::Future, pin::Pin, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, header, response};
@@ -20,10 +13,10 @@ use super::{
     headers,
 };
 use crate::{
-    relay::{Abort, Ended, Relay},
+    relay::Relay,
     upstream::{Connection, Incoming},
     worker::{
-        conn::{Conn, Signal},
+        conn::Conn,
         takeover::{Duplex, Takeover},
     },
 };
@@ -75,20 +68,8 @@ impl Takeover for Tunnel {
     ) -> Pin<Box<dyn Future<Output = ()>>> {
         let Self { mut origin, early, idle, accounts } = *self;
         Box::pin(async move {
-            let mut relay = Relay::new(read, early, idle);
-            let ended = poll_fn(|cx| {
-                if conn.poll_signal(cx) == Signal::Kill {
-                    return Poll::Ready(Ok(None));
-                }
-                let mut room = accounts.worker().relay.borrow_mut();
-                relay.poll(&mut client, origin.stream(), &mut room[..], cx).map_ok(Some)
-            });
-            let ended: io::Result<Option<Ended>> = ended.await;
-            if !matches!(ended, Ok(Some(_))) {
-                client.abort();
-                origin.stream().abort();
-            }
-            tracing::debug!(peer = %conn.peer(), ?ended, "upgraded connection ended");
+            let relay = Relay::new(read, early, idle);
+            accounts.worker().pass_on(&conn, &mut client, origin.stream(), relay).await;
         })
     }
 }

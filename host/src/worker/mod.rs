@@ -7,12 +7,18 @@ pub mod takeover;
 
 use std::{
     cell::{Cell, RefCell},
+    future::poll_fn,
+    io,
     rc::Rc,
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
-use tokio::sync::Notify;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::Notify,
+};
 use witgate_policy::Instances;
 
 use crate::{
@@ -20,13 +26,14 @@ use crate::{
     generation::{Live, LocalLive},
     memory,
     reason::Reason,
+    relay::{Abort, Ended, Relay},
     telemetry::{
         Telemetry, WorkerCells,
         access_log::{AccessLog, Line, Pending},
     },
     upstream::{REAP_INTERVAL, Upstreams},
 };
-use conn::{Phase, Registry, Signal};
+use conn::{Conn, Phase, Registry, Signal};
 use deadlines::Deadlines;
 
 /// How long after it was asked to finish an idle connection is cut.
@@ -146,6 +153,30 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Passes bytes on between a client and an endpoint until both have ended, one breaks, or the connection is to be closed
+    /// at once. Where that is no right end, neither side takes it for one.
+    pub async fn pass_on(
+        &self,
+        conn: &Conn,
+        client: &mut (impl AsyncRead + AsyncWrite + Unpin + Abort),
+        endpoint: &mut (impl AsyncRead + AsyncWrite + Unpin + Abort),
+        mut relay: Relay,
+    ) {
+        let ended: io::Result<Option<Ended>> = poll_fn(|cx| {
+            if conn.poll_signal(cx) == Signal::Kill {
+                return Poll::Ready(Ok(None));
+            }
+            let mut room = self.relay.borrow_mut();
+            relay.poll(client, endpoint, &mut room[..], cx).map_ok(Some)
+        })
+        .await;
+        if !matches!(ended, Ok(Some(_))) {
+            client.abort();
+            endpoint.abort();
+        }
+        tracing::debug!(peer = %conn.peer(), ?ended, "a connection that was passed on has ended");
     }
 
     /// Whether a failure of endpoints may be told of now: not more often than once a second.
