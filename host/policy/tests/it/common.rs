@@ -5,12 +5,19 @@ pub(crate) mod fixtures;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use witgate_core::config::Budget;
 use witgate_core::request::Head;
 use witgate_policy::{Columns, Engine, EngineOptions, Failure, Instances, Plugin, Question, Refused, Settings};
 
 /// An engine without a cache.
 pub(crate) fn engine() -> Arc<Engine> {
     Engine::new(EngineOptions { max_instances: 32, ..EngineOptions::default() }).expect("an engine")
+}
+
+/// A budget that no answer overruns that ends by itself, however slow the machine is.
+pub(crate) fn patient() -> Settings {
+    let budget = Budget { time: Duration::from_secs(10), ..Budget::default() };
+    Settings { budget, ..Settings::default() }
 }
 
 /// Loads and admits.

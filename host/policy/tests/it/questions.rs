@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::common::fixtures::{self as f, Fixture};
-use crate::common::{admit, ask, columns, engine, head, until};
+use crate::common::{admit, ask, columns, engine, head, patient, until};
 use witgate_core::config::{Budget, Isolation, Quarantine};
 use witgate_core::rollout::CircuitState;
 use witgate_policy::{Engine, Failure, Instances, Plugin, Question, Settings};
@@ -32,7 +32,7 @@ fn hostile(engine: &Arc<Engine>, question: Question, body: &'static str, setting
 fn honest_answers() {
     let engine = engine();
     for isolation in [Isolation::Worker, Isolation::Request] {
-        let settings = Settings { isolation, ..Settings::default() };
+        let settings = Settings { isolation, ..patient() };
         let plugin = admit(&engine, &Fixture::every().build(), settings).expect("admitted");
         let (mut on, now) = (Instances::new(), Instant::now());
         for _ in 0..100 {
@@ -51,7 +51,7 @@ fn honest_answers() {
 
 #[test]
 fn a_question_that_is_not_exported_is_an_error() {
-    let plugin = admit(&engine(), &Fixture::new(&["splitter"]).build(), Settings::default()).expect("admitted");
+    let plugin = admit(&engine(), &Fixture::new(&["splitter"]).build(), patient()).expect("admitted");
     let failure = ask(&plugin, &mut Instances::new(), Question::Router, Instant::now());
     assert!(matches!(&failure, Err(Failure::Malformed(text)) if text.contains("does not export")), "{failure:?}");
 }
@@ -70,7 +70,8 @@ fn every_misbehaviour_costs_one_failure_each_and_no_more() {
     ];
     for question in Question::ALL {
         for (body, expected) in &kinds {
-            let plugin = hostile(&engine, question, body, Settings::default());
+            let settings = if *body == f::LOOP { Settings::default() } else { patient() };
+            let plugin = hostile(&engine, question, body, settings);
             let (mut on, now) = (Instances::new(), Instant::now());
             let failure = ask(&plugin, &mut on, question, now).expect_err("misbehaves on live requests");
             assert!(expected(&failure), "{question}, {body}: {failure}");
@@ -97,7 +98,7 @@ fn every_misbehaviour_costs_one_failure_each_and_no_more() {
 #[test]
 fn an_answer_of_terabytes_is_not_copied() {
     let engine = engine();
-    let plugin = hostile(&engine, Question::Router, f::BOMB, Settings::default());
+    let plugin = hostile(&engine, Question::Router, f::BOMB, patient());
     let failure = ask(&plugin, &mut Instances::new(), Question::Router, Instant::now());
     assert!(matches!(failure, Err(Failure::Malformed(_))), "{failure:?}");
 }
@@ -190,7 +191,7 @@ fn a_start_and_a_configure_that_end_by_themselves_after_their_budget_are_refused
 fn waiting_is_a_failure_on_any_thread() {
     let engine = engine();
     let module = Fixture::new(&["splitter"]).with_wasi().live("split", f::SLEEP).build();
-    let plugin = admit(&engine, &module, Settings { instances: 2, ..Settings::default() }).expect("admitted");
+    let plugin = admit(&engine, &module, Settings { instances: 2, ..patient() }).expect("admitted");
     let wait = || ask(&plugin, &mut Instances::new(), Question::Splitter, Instant::now());
     assert_eq!(wait(), Err(Failure::Waited), "on a plain thread");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -233,8 +234,8 @@ fn five_failures_are_a_quarantine_that_costs_nothing() {
 #[test]
 fn a_question_begins_when_it_is_said_to_and_no_call_leaves_no_end() {
     let engine = engine();
-    let good = admit(&engine, &Fixture::every().build(), Settings::default()).expect("admitted");
-    let bad = hostile(&engine, Question::Splitter, f::TRAP, Settings::default());
+    let good = admit(&engine, &Fixture::every().build(), patient()).expect("admitted");
+    let bad = hostile(&engine, Question::Splitter, f::TRAP, patient());
     let (mut on, now) = (Instances::new(), Instant::now());
     fail_until_quarantined(&bad, &mut on, now);
     let total = || good.stats().question(Question::Router).total;
@@ -282,7 +283,7 @@ fn a_fresh_instance_for_each_call_is_bounded_and_quarantined_too() {
 #[test]
 fn one_trial_decides() {
     let engine = engine();
-    let plugin = hostile(&engine, Question::Splitter, f::TRAP, Settings::default());
+    let plugin = hostile(&engine, Question::Splitter, f::TRAP, patient());
     let (mut on, start) = (Instances::new(), Instant::now());
     fail_until_quarantined(&plugin, &mut on, start);
     let clusters: Arc<[String]> = ["a".to_owned(), "b".to_owned()].into();
@@ -304,7 +305,7 @@ fn one_trial_decides() {
 #[test]
 fn rejected_answers_are_failures() {
     let engine = engine();
-    let plugin = hostile(&engine, Question::Splitter, f::CHOICE_7, Settings::default());
+    let plugin = hostile(&engine, Question::Splitter, f::CHOICE_7, patient());
     let (mut on, now) = (Instances::new(), Instant::now());
     for round in 0..5 {
         until("a spare", || plugin.spares() > 0);
@@ -325,7 +326,7 @@ fn rejected_answers_are_failures() {
 #[test]
 fn a_worker_without_an_instance_does_not_wait() {
     let engine = engine();
-    let plugin = admit(&engine, &Fixture::new(&["splitter"]).build(), Settings::default()).expect("admitted");
+    let plugin = admit(&engine, &Fixture::new(&["splitter"]).build(), patient()).expect("admitted");
     let (mut first, mut second, now) = (Instances::new(), Instances::new(), Instant::now());
     assert!(ask(&plugin, &mut first, Question::Splitter, now).is_ok());
     assert_eq!(ask(&plugin, &mut second, Question::Splitter, now), Err(Failure::NoInstance));
@@ -340,7 +341,7 @@ fn instances_go_with_their_plugin() {
     let (module, mut on, now) = (Fixture::new(&["splitter"]).build(), Instances::new(), Instant::now());
     // More than the pool has room for at once: 32.
     for version in 0..200 {
-        let settings = Settings { version, instances: 2, ..Settings::default() };
+        let settings = Settings { version, instances: 2, ..patient() };
         let made = std::cell::Cell::new(None);
         until("room in the pool", || match admit(&engine, &module, settings.clone()) {
             Ok(plugin) => {
@@ -363,7 +364,7 @@ fn instances_go_with_their_plugin() {
 #[test]
 fn workers_ask_at_once() {
     let engine = engine();
-    let settings = Settings { instances: 4, ..Settings::default() };
+    let settings = Settings { instances: 4, ..patient() };
     let plugin = admit(&engine, &Fixture::every().build(), settings).expect("admitted");
     std::thread::scope(|scope| {
         for _ in 0..4 {
@@ -399,7 +400,7 @@ fn the_same_bytes_are_loaded_once() {
 fn a_quarantine_is_as_configured() {
     let engine = engine();
     let quarantine = Quarantine { failures: 2, ..Quarantine::default() };
-    let plugin = hostile(&engine, Question::Splitter, f::TRAP, Settings { quarantine, ..Settings::default() });
+    let plugin = hostile(&engine, Question::Splitter, f::TRAP, Settings { quarantine, ..patient() });
     assert_eq!(fail_until_quarantined(&plugin, &mut Instances::new(), Instant::now()), 2);
 }
 
@@ -412,7 +413,7 @@ fn the_host_answers_what_the_manifest_did_not_ask_for() {
         .live("weigh", f::NO_PATH_HERE)
         .always("split", f::LAST_CLUSTER)
         .build();
-    let plugin = admit(&engine, &module, Settings::default()).expect("admitted");
+    let plugin = admit(&engine, &module, patient()).expect("admitted");
     let (mut on, now) = (Instances::new(), Instant::now());
     for path in ["/first", "/second/longer"] {
         let stick = plugin.stick(&mut on, &mut head(path), now).expect("answers").expect("an opinion");
@@ -430,7 +431,7 @@ fn the_host_answers_what_the_manifest_did_not_ask_for() {
 fn modules_for_wasi_0_1_are_adapted() {
     let engine = engine();
     let module = Fixture::new(&["splitter"]).with_preview1().live("split", f::RANDOM_0_1).build();
-    let plugin = admit(&engine, &module, Settings::default()).expect("admitted");
+    let plugin = admit(&engine, &module, patient()).expect("admitted");
     let mut on = Instances::new();
     for _ in 0..3 {
         assert_eq!(ask(&plugin, &mut on, Question::Splitter, Instant::now()), Ok("Some(0)".to_owned()));
@@ -464,7 +465,7 @@ fn what_a_plugin_says_goes_to_the_log_at_a_bounded_rate() {
         (Fixture::new(&["splitter"]).with_host().live("split", f::LOG), "ERROR"),
         (Fixture::new(&["splitter"]).with_wasi().live("split", f::PRINT), "INFO"),
     ] {
-        let settings = Settings { name: "talker".to_owned(), version: 7, ..Settings::default() };
+        let settings = Settings { name: "talker".to_owned(), version: 7, ..patient() };
         let plugin = admit(&engine, &module.build(), settings).expect("admitted");
         let mut on = Instances::new();
         let text = logged(|| {

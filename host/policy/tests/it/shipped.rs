@@ -10,7 +10,7 @@ use wit_component::ComponentEncoder;
 use witgate_core::request::Head;
 use witgate_policy::{Instances, Plugin, Settings};
 
-use crate::common::{admit, columns, engine, head};
+use crate::common::{admit, columns, engine, head, patient};
 
 /// Longer than the room.
 const LONG: usize = 10_000;
@@ -22,7 +22,7 @@ fn both(name: &str, config: &str) -> [Arc<Plugin>; 2] {
     let encoder = ComponentEncoder::default().module(&module).expect("a module");
     let component = encoder.validate(true).encode().expect("a component");
     [module, component].map(|bytes| {
-        let settings = Settings { config: config.to_owned(), ..Settings::default() };
+        let settings = Settings { config: config.to_owned(), ..patient() };
         admit(&engine(), &bytes, settings).unwrap_or_else(|e| panic!("{name}: {e}"))
     })
 }
