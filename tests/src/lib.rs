@@ -4,6 +4,7 @@
 pub mod client;
 pub mod grpc;
 pub mod h2;
+pub mod http2;
 pub mod origin;
 pub mod proxy;
 pub mod tls;

@@ -190,6 +190,18 @@ impl Front {
     /// # Panics
     /// When there is no port, or the pair is none.
     pub fn before(origin: SocketAddr, pair: &Pair, clients: Option<&Authority>) -> Self {
+        Self::start(origin, pair, clients, &[])
+    }
+
+    /// Starts one that chooses among these protocols.
+    ///
+    /// # Panics
+    /// When there is no port, or the pair is none.
+    pub fn speaking(origin: SocketAddr, pair: &Pair, protocols: &[&str]) -> Self {
+        Self::start(origin, pair, None, protocols)
+    }
+
+    fn start(origin: SocketAddr, pair: &Pair, clients: Option<&Authority>, protocols: &[&str]) -> Self {
         let builder = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .expect("the versions are spoken");
@@ -201,7 +213,9 @@ impl Front {
             }
         };
         let (chain, key) = pair.parse();
-        let acceptor = TlsAcceptor::from(Arc::new(builder.with_single_cert(chain, key).expect("a pair")));
+        let mut config = builder.with_single_cert(chain, key).expect("a pair");
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         listener.set_nonblocking(true).expect("a socket can be made non-blocking");
         let address = listener.local_addr().expect("a bound socket has an address");

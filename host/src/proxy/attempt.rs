@@ -3,7 +3,11 @@
 use std::{future::Future, pin::Pin, rc::Rc, task::Poll, time::Instant};
 
 use http::{Version, response};
-use witgate_core::{config::ScoreMode, endpoint::Outcome as Tried, request::Head};
+use witgate_core::{
+    config::{Protocol, ScoreMode},
+    endpoint::Outcome as Tried,
+    request::Head,
+};
 
 use super::{
     Flight,
@@ -11,7 +15,7 @@ use super::{
     connected::connected,
     decide::Forward,
     exchange::{Exchange, tell_unconnected},
-    headers,
+    grpc, headers,
     hedge::Race,
     mirror,
     tries::{Failed, Tries},
@@ -69,14 +73,15 @@ pub async fn forward(flight: &mut Flight) -> Outcome {
     {
         mirror::begin(&worker, &generation, mirror, head, body, forward.hash);
     }
-    let mut tries = Tries::new(delivery.and_then(|delivery| delivery.retry), head, body);
+    let may_refuse = cluster.config.protocol != Protocol::Http1;
+    let mut tries = Tries::new(delivery.and_then(|delivery| delivery.retry), head, body, may_refuse);
     loop {
         let endpoint = cluster.endpoints.get(index).ok_or(Reason::NoHealthyEndpoint)?;
         exchange.trying(forward.cluster, endpoint.begin());
         let failed = match connected(&worker, cluster, endpoint, tries.time(), exchange.in_flight()).await {
             Err(error) => not_connected(exchange, &error)?,
-            Ok((connection, reused)) => {
-                let sending = connection.exchange(head, body.take());
+            Ok((channel, reused)) => {
+                let sending = channel.exchange(head, body.take());
                 // A try with a time of its own is on the heap, as it is rare: what a request's future holds is moved with it.
                 let sent = match tries.time() {
                     None => Some(sending.await),
@@ -89,7 +94,8 @@ pub async fn forward(flight: &mut Flight) -> Outcome {
                 match sent {
                     Some(Ok((parts, incoming))) => {
                         let now = Instant::now();
-                        let outcome = Tried::of_status(parts.status);
+                        let outcome =
+                            if exchange.is_call() { grpc::outcome(&parts) } else { Tried::of_status(parts.status) };
                         exchange.tried(now, Some(now.saturating_duration_since(began)), outcome);
                         if !tries.covers_response(outcome, body) {
                             return Ok(finished(parts, incoming, now, forward, exchange));
@@ -98,11 +104,11 @@ pub async fn forward(flight: &mut Flight) -> Outcome {
                     }
                     // The endpoint closed a kept connection while the request was on its way (RFC 9112 §9.3.1): it goes to
                     // the same endpoint, over another connection.
-                    Some(Err(failed)) if reused && failed.unanswered && tries.can_repeat(body) => {
+                    Some(Err(failed)) if reused && failed.unanswered && tries.comes_back(&failed, body) => {
                         began = Instant::now();
                         continue;
                     }
-                    Some(Err(failed)) => not_answered(exchange, &failed.error, fate.get()),
+                    Some(Err(failed)) => not_answered(exchange, &failed, fate.get()),
                     None => {
                         exchange.blame();
                         Failed::Time
@@ -179,6 +185,7 @@ fn given_up(failed: Failed, forward: &Forward, exchange: &Exchange) -> Outcome {
         Failed::Connect => Err(Reason::ConnectFailure),
         Failed::Time => Err(Reason::Timeout),
         Failed::Sent(reason) => Err(reason),
+        Failed::Refused => Err(Reason::UpstreamReset),
         Failed::Status(response, now) => {
             let (parts, incoming) = *response;
             Ok(finished(parts, incoming, now, forward, exchange))
@@ -200,18 +207,20 @@ fn not_connected(exchange: &Exchange, error: &ConnectError) -> Result<Failed, Re
 }
 
 /// Settles with the endpoint that no response came, where that is its fault.
-fn not_answered(exchange: &Exchange, error: &upstream::Error, fate: BodyFate) -> Failed {
+fn not_answered(exchange: &Exchange, failed: &upstream::Failed, fate: BodyFate) -> Failed {
+    let error = &failed.error;
     let reason = match (fate, error) {
         (BodyFate::TooLarge, _) => Reason::BodyTooLarge,
         (BodyFate::Malformed, _) => Reason::BadRequest,
         // The client broke off, or its body was shorter or longer than it said.
         (BodyFate::Broken, _) | (_, upstream::Error::Body) => Reason::ClientAborted,
         (_, upstream::Error::Malformed(_)) => Reason::UpstreamMalformed,
-        (_, upstream::Error::Io(_) | upstream::Error::Closed) => Reason::UpstreamReset,
+        (_, upstream::Error::Unsendable) => Reason::BadRequest,
+        (_, upstream::Error::Io(_) | upstream::Error::Closed | upstream::Error::Reset(_)) => Reason::UpstreamReset,
     };
     if matches!(reason, Reason::UpstreamMalformed | Reason::UpstreamReset) {
         exchange.tried(Instant::now(), None, Tried::Local);
         tracing::debug!(%error, "no response");
     }
-    Failed::Sent(reason)
+    if failed.refused && reason == Reason::UpstreamReset { Failed::Refused } else { Failed::Sent(reason) }
 }

@@ -15,7 +15,7 @@ use witgate_core::{
     outlier,
 };
 
-use super::logged::Logged;
+use super::{grpc, logged::Logged};
 use crate::{
     drain::Phase,
     generation::{Cluster, Delivery, Extras, Held, RoutePlan},
@@ -53,6 +53,10 @@ pub struct Exchange {
     early: bool,
     /// Whether it asks for another protocol, and may.
     upgrade: bool,
+    /// Whether it is a call of gRPC.
+    call: bool,
+    /// Whether its client waits for less long than the route does.
+    hurried: bool,
     /// For the access log; none where there is none.
     logged: Option<Box<Logged>>,
 }
@@ -86,6 +90,8 @@ impl Exchange {
             settled: false,
             early: false,
             upgrade: false,
+            call: false,
+            hurried: false,
             logged: None,
         }
     }
@@ -176,6 +182,33 @@ impl Exchange {
     pub fn blame(&mut self) {
         self.tried(Instant::now(), None, Outcome::Local);
         self.in_flight = None;
+    }
+
+    /// The time for all of the request is over. Where its client chose that, no endpoint is to blame: else clients could have
+    /// any ejected.
+    pub fn overdue(&mut self) {
+        if self.hurried {
+            self.in_flight = None;
+        } else {
+            self.blame();
+        }
+    }
+
+    /// It is a call of gRPC.
+    pub fn call(&mut self) {
+        self.call = true;
+    }
+
+    /// Whether it is.
+    pub fn is_call(&self) -> bool {
+        self.call
+    }
+
+    /// How long the request may take, where the route gives it so long: no longer than its client waits.
+    pub fn until(&mut self, route: Option<Duration>, headers: &HeaderMap) -> Option<Duration> {
+        let client = self.call.then(|| grpc::timeout(headers)).flatten();
+        self.hurried = client.is_some_and(|client| route.is_none_or(|route| client < route));
+        if self.hurried { client } else { route }
     }
 
     /// How the request is delivered, where the route says anything of it.
@@ -273,7 +306,11 @@ impl Exchange {
     /// The response ended in its middle: the endpoint broke off, or the route's timeout passed.
     pub fn cut_short(&mut self, reason: Reason) {
         self.tell(|logged| logged.because(reason));
-        self.blame();
+        if reason == Reason::Timeout {
+            self.overdue();
+        } else {
+            self.blame();
+        }
         // What ends with its connection would look whole.
         if self.version < Version::HTTP_11 {
             self.conn.cut();

@@ -51,7 +51,7 @@ struct Running<'f> {
 
 /// A try that is not repeated at its endpoint.
 fn failed(error: upstream::Error) -> upstream::Failed {
-    upstream::Failed { error, unanswered: false }
+    upstream::Failed::of(error)
 }
 
 impl<'f> Race<'f> {
@@ -110,7 +110,7 @@ impl<'f> Race<'f> {
         let sending = Box::pin(async move {
             match connected(worker, cluster, endpoint, None, &mut None).await {
                 // Where a kept connection was closed meanwhile, the others go on.
-                Ok((connection, _)) => Some(connection.exchange(head, body).await.map_err(|f| failed(f.error))),
+                Ok((channel, _)) => Some(channel.exchange(head, body).await.map_err(|f| failed(f.error))),
                 Err(ConnectError::Full) => None,
                 Err(error) => {
                     worker.cells().connect_failed.up();

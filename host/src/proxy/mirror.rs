@@ -97,8 +97,8 @@ async fn send(
     let mut in_flight = Some(endpoint.begin());
     let settle = |latency, outcome| record(worker, Some(cluster), endpoint, Instant::now(), latency, outcome);
     let mut exchanged = pin!(async {
-        let connection = match connected(worker, cluster, endpoint, None, &mut in_flight).await {
-            Ok((connection, _)) => connection,
+        let channel = match connected(worker, cluster, endpoint, None, &mut in_flight).await {
+            Ok((channel, _)) => channel,
             Err(ConnectError::Full) => return Became::Dropped,
             Err(error) => {
                 worker.cells().connect_failed.up();
@@ -107,7 +107,7 @@ async fn send(
                 return Became::Failed;
             }
         };
-        match connection.exchange(head, body).await {
+        match channel.exchange(head, body).await {
             Ok((parts, incoming)) => {
                 settle(Some(began.elapsed()), Outcome::of_status(parts.status));
                 let became = read(worker, incoming).await;

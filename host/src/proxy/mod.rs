@@ -7,6 +7,7 @@ mod body;
 mod connected;
 pub mod decide;
 mod exchange;
+mod grpc;
 pub mod headers;
 mod hedge;
 mod logged;
@@ -24,7 +25,7 @@ use std::{
     time::Instant,
 };
 
-use http::{Request, Response, StatusCode, request};
+use http::{Request, Response, StatusCode, Version, request};
 use hyper::body::Incoming;
 use witgate_core::{config, request::Head};
 
@@ -111,7 +112,7 @@ fn concluded(outcome: attempt::Outcome, mut exchange: Exchange, deadline: Option
         }
         Err(reason) => {
             if reason == Reason::Timeout {
-                exchange.blame();
+                exchange.overdue();
             }
             refused(exchange, reason)
         }
@@ -128,7 +129,12 @@ fn answered(mut exchange: Exchange, mut response: Response<Body>) -> Response<Bo
 
 fn refused(mut exchange: Exchange, reason: Reason) -> Response<Body> {
     exchange.refused(reason);
-    answered(exchange, reply::response(reason))
+    let is_call = exchange.is_call();
+    let mut response = answered(exchange, reply::response(reason));
+    if is_call {
+        grpc::end(&mut response, reason);
+    }
+    response
 }
 
 /// What is to be done with a request.
@@ -157,6 +163,9 @@ fn plan(
     if generation.access_log.is_some() {
         exchange.log(Logged::of(&parts));
     }
+    if parts.version == Version::HTTP_2 && grpc::is_call(&parts.headers) {
+        exchange.call();
+    }
     let (mut head, upgrade) = accept(worker, conn, listener, parts)?;
     exchange.tell(|logged| logged.accepted(&head, conn));
     // Only now, so that one reading serves the request, the first question and, by way of its end, the next.
@@ -171,6 +180,9 @@ fn plan(
     if let Some(limiter) = exchange.extras().and_then(|extras| extras.limiter.as_deref())
         && let Err(wait) = limiter.take(&head, now)
     {
+        if exchange.is_call() {
+            return Err(Reason::RateLimited);
+        }
         exchange.refused(Reason::RateLimited);
         return Ok(Planned::Reply(reply::rate_limited(wait)));
     }
@@ -186,6 +198,7 @@ fn plan(
             let (body, fate) = RequestBody::new(incoming, listener.and_then(|listener| listener.limits.body));
             exchange.tell(|logged| logged.forwarded(forward.cluster, &fate));
             let timeout = generation.routes.plans.get(route).and_then(|route| route.timeout);
+            let timeout = exchange.until(timeout, &head.headers);
             let deadline = timeout.map(|t| worker.deadlines.keep(now + t, conn));
             Ok(Planned::Forward { head, body, fate, forward, decided, deadline })
         }

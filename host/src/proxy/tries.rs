@@ -15,7 +15,7 @@ use super::decide::Forward;
 use crate::{
     generation::Cluster,
     reason::Reason,
-    upstream::{Incoming, RequestBody},
+    upstream::{self, Incoming, RequestBody},
     worker::Worker,
 };
 
@@ -23,6 +23,8 @@ use crate::{
 pub enum Failed {
     /// No connection: nothing was sent.
     Connect,
+    /// The endpoint says that it has done nothing with the request.
+    Refused,
     /// No response, and whose fault that was.
     Sent(Reason),
     /// No response in the time of a try.
@@ -31,6 +33,9 @@ pub enum Failed {
     Status(Box<(response::Parts, Incoming)>, Instant),
 }
 
+/// Times that a request goes to the same endpoint again because that says goodbye.
+const MOST_BACK: u8 = 3;
+
 /// The tries of one request.
 pub struct Tries {
     retry: Retry,
@@ -38,6 +43,10 @@ pub struct Tries {
     configured: bool,
     /// Whether to send the request again changes nothing twice.
     idempotent: bool,
+    /// Whether whatever it is can be sent again where an endpoint has done nothing with it.
+    may_refuse: bool,
+    /// Times that it went to the same endpoint again over another connection, because one had ended.
+    came_back: u8,
     /// Tries that were begun after the first.
     made: u32,
     /// Indices of the endpoints that were tried.
@@ -47,16 +56,19 @@ pub struct Tries {
 }
 
 impl Tries {
-    /// Before the first. A body that may be sent again is kept, as far as it is little.
-    pub fn new(retry: Option<Retry>, head: &Head, body: &mut RequestBody) -> Self {
+    /// Before the first. A body that may be sent again is kept, as far as it is little: where endpoints `may_refuse` what they
+    /// have done nothing with, that is any.
+    pub fn new(retry: Option<Retry>, head: &Head, body: &mut RequestBody, may_refuse: bool) -> Self {
         let idempotent = head.method.is_idempotent();
-        if idempotent {
+        if idempotent || may_refuse {
             body.keep();
         }
         Self {
             retry: retry.unwrap_or_default(),
             configured: retry.is_some(),
             idempotent,
+            may_refuse,
+            came_back: 0,
             made: 0,
             tried: SmallVec::new(),
             retrying: None,
@@ -73,6 +85,13 @@ impl Tries {
         self.idempotent && body.is_kept()
     }
 
+    /// Whether it goes to the same endpoint again, over another connection, as that one had ended before the request came.
+    pub fn comes_back(&mut self, failed: &upstream::Failed, body: &RequestBody) -> bool {
+        // Connections that carry one request at a time are fewer each time, but an endpoint may say goodbye on each of others.
+        self.came_back = self.came_back.saturating_add(u8::from(failed.refused));
+        self.came_back <= MOST_BACK && (self.can_repeat(body) || failed.refused && self.may_refuse && body.is_kept())
+    }
+
     /// Whether a response with this outcome is one that may be tried again.
     pub fn covers_response(&self, outcome: Outcome, body: &RequestBody) -> bool {
         let RetryOn { server_error, gateway_error, .. } = self.retry.on;
@@ -87,6 +106,7 @@ impl Tries {
     fn covers(&self, failed: &Failed, body: &RequestBody) -> bool {
         match failed {
             Failed::Connect => self.retry.on.connect_failure,
+            Failed::Refused => self.retry.on.refused_stream && self.may_refuse && body.is_kept(),
             Failed::Sent(reason) => self.retry.on.reset && *reason == Reason::UpstreamReset && self.can_repeat(body),
             Failed::Time => self.retry.on.reset && self.can_repeat(body),
             // Only those that are covered are failures.

@@ -10,9 +10,10 @@ use witgate_core::config::Route;
 use super::{
     Body,
     exchange::{Exchange, Switched},
-    headers,
+    headers, reply,
 };
 use crate::{
+    reason::Reason,
     relay::Relay,
     upstream::{Connection, Incoming},
     worker::{
@@ -41,6 +42,7 @@ pub fn switch(
     exchange: Exchange,
     now: std::time::Instant,
 ) -> Response<Body> {
+    let Incoming::Http1(incoming) = incoming else { return reply::response(Reason::UpstreamMalformed) };
     let (origin, early) = incoming.into_switched();
     let conn = Rc::clone(exchange.conn());
     let (accounts, idle) = exchange.switch(now);

@@ -20,9 +20,10 @@ use super::{
 #[derive(Debug)]
 pub struct Client {
     settings: ClientTls,
-    /// For HTTP/1.1, for HTTP/2, and for what says nothing of itself.
+    /// For HTTP/1.1, for HTTP/2, for either, and for what says nothing of itself.
     http1: Arc<ClientConfig>,
     http2: Arc<ClientConfig>,
+    either: Arc<ClientConfig>,
     bare: Arc<ClientConfig>,
     fingerprint: Fingerprint,
 }
@@ -43,13 +44,14 @@ impl Client {
         }
         match config(authorities, identity) {
             Ok(config) => {
-                let with = |protocol: &[u8]| {
+                let with = |protocols: &[&[u8]]| {
                     let mut config = config.clone();
-                    config.alpn_protocols = vec![protocol.to_vec()];
+                    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
                     Arc::new(config)
                 };
-                let (http1, http2) = (with(b"http/1.1"), with(b"h2"));
-                Some(Arc::new(Self { settings: settings.clone(), http1, http2, bare: Arc::new(config), fingerprint }))
+                let [http1, http2, either] = [&[&b"http/1.1"[..]][..], &[b"h2"], &[b"h2", b"http/1.1"]].map(with);
+                let (settings, bare) = (settings.clone(), Arc::new(config));
+                Some(Arc::new(Self { settings, http1, http2, either, bare, fingerprint }))
             }
             Err(error) => {
                 let path = settings.ca.as_ref().or(settings.identity.as_ref().map(|identity| &identity.cert));
@@ -71,6 +73,11 @@ impl Client {
     /// For handshakes of connections that carry HTTP/2.
     pub fn http2(&self) -> &Arc<ClientConfig> {
         &self.http2
+    }
+
+    /// For handshakes of connections that carry whichever of both the endpoint chooses.
+    pub fn either(&self) -> &Arc<ClientConfig> {
+        &self.either
     }
 
     /// For handshakes of connections that carry whatever it is.

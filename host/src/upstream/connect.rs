@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,11 +13,19 @@ use rustls::ClientConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
+    sync::Notify,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
-use witgate_core::{config::ProxyVersion, endpoint::Endpoint};
+use witgate_core::{
+    config::{self, Protocol, ProxyVersion},
+    endpoint::Endpoint,
+};
 
-use super::{Connection, Full, Stream, circuit::Place};
+use super::{
+    Connection, Full, Stream,
+    circuit::Place,
+    h2::{Session, handshake},
+};
 use crate::tls;
 
 /// Why no connection was made. Nothing was sent: trying elsewhere is safe.
@@ -42,22 +51,69 @@ impl From<Full> for ConnectError {
     }
 }
 
-/// Connects within `timeout`, the handshake of TLS included where that is spoken. The connection holds its place, where it
-/// needs one, until it is closed.
-pub async fn connect(
-    endpoint: &Arc<Endpoint>,
-    timeout: Duration,
-    pool: &witgate_core::config::Pool,
-    tls: Option<&Arc<tls::Client>>,
-    place: Option<Place>,
-) -> Result<Box<Connection>, ConnectError> {
-    let stream = open(endpoint, timeout, tls.map(|tls| (&**tls, tls.http1())), None).await?;
-    let mut connection = Box::new(Connection::new(stream, Arc::clone(endpoint), pool.clone(), Instant::now()));
-    connection.secured_by(tls.cloned());
-    if let Some(place) = place {
-        connection.take_place(place);
+/// Where a connection is to lead, and how.
+pub struct Target<'t> {
+    /// To whom.
+    pub endpoint: &'t Arc<Endpoint>,
+    /// What is spoken.
+    pub protocol: Protocol,
+    /// And below that.
+    pub tls: Option<&'t Arc<tls::Client>>,
+    /// Limits of the pool that it is for.
+    pub pool: &'t config::Pool,
+    /// For connecting, the handshake of TLS included.
+    pub timeout: Duration,
+}
+
+/// What was made.
+pub(super) enum Made {
+    /// For one request at a time.
+    Http1(Box<Connection>),
+    /// For many.
+    Http2(Rc<Session>),
+}
+
+impl Target<'_> {
+    /// A connection that carries one request at a time over this stream.
+    fn alone(&self, stream: Stream, place: Option<Place>) -> Box<Connection> {
+        let endpoint = Arc::clone(self.endpoint);
+        let mut connection = Box::new(Connection::new(stream, endpoint, self.pool.clone(), Instant::now()));
+        connection.secured_by(self.tls.cloned());
+        if let Some(place) = place {
+            connection.take_place(place);
+        }
+        connection
     }
-    Ok(connection)
+}
+
+/// Connects for HTTP/1.1. The connection holds its place, where it needs one, until it is closed.
+pub async fn connect(target: &Target<'_>, place: Option<Place>) -> Result<Box<Connection>, ConnectError> {
+    let tls = target.tls.map(|tls| (&**tls, tls.http1()));
+    let stream = open(target.endpoint, target.timeout, tls, None).await?;
+    Ok(target.alone(stream, place))
+}
+
+/// Connects for HTTP/2, or for whichever of both the endpoint chooses (ALPN). `freed` is told when a stream over it has ended.
+pub(super) async fn either(
+    target: &Target<'_>,
+    place: Option<Place>,
+    freed: &Rc<Notify>,
+) -> Result<Made, ConnectError> {
+    let may_choose = target.protocol == Protocol::Auto;
+    let tls = target.tls.map(|tls| (&**tls, if may_choose { tls.either() } else { tls.http2() }));
+    let stream = open(target.endpoint, target.timeout, tls, None).await?;
+    let is_http2 = match &stream {
+        Stream::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
+        _ => !may_choose,
+    };
+    if is_http2 {
+        return handshake(stream, target, place, freed).await.map(Made::Http2);
+    }
+    if may_choose {
+        return Ok(Made::Http1(target.alone(stream, place)));
+    }
+    let why = "the endpoint does not choose h2 (ALPN)";
+    Err(ConnectError::Tls(io::Error::new(io::ErrorKind::Unsupported, why)))
 }
 
 /// A header of the PROXY protocol (v1 or v2): whom a connection is from, and where that came to; none: this proxy itself.

@@ -1,10 +1,13 @@
 //! Connections to endpoints: one pool a worker and endpoint, touched by that worker alone.
 
 mod body;
+mod channel;
 mod circuit;
 mod connect;
 pub mod dns;
+mod failure;
 mod h1;
+mod h2;
 pub mod probe;
 mod stream;
 mod waiting;
@@ -19,12 +22,16 @@ use rustc_hash::FxHashMap;
 use witgate_core::endpoint::Endpoint;
 
 pub use body::{Behind, BodyError, BodyFate, Fate, RequestBody};
+pub use channel::{Channel, Incoming};
 pub use circuit::{Circuit, Full, Place};
-pub use connect::{ConnectError, connect, open, proxy_header};
+pub use connect::{ConnectError, Target, connect, open, proxy_header};
+pub use failure::{Error, Failed};
 use h1::Room;
 #[cfg(feature = "internals")]
 pub use h1::alone;
-pub use h1::{Connection, Error, Failed, Incoming, end_of_head};
+pub use h1::{Connection, end_of_head};
+use h2::Sessions;
+pub use h2::join_or_connect;
 pub use stream::Stream;
 pub use waiting::Granted;
 use waiting::Waiting;
@@ -35,7 +42,7 @@ use crate::tls;
 /// identity cannot be taken by another one. Keys are the proxy's own: a fast hash will do.
 #[derive(Default)]
 pub struct Upstreams {
-    pools: RefCell<FxHashMap<usize, Pool>>,
+    pools: RefCell<Pools>,
     /// Buffers of connections that are idle now. The next request gets the one that was used last, which is in the
     /// processor's cache, whichever of a thousand endpoints it goes to.
     rooms: RefCell<Vec<Room>>,
@@ -50,10 +57,22 @@ struct Pool {
     endpoint: Arc<Endpoint>,
     #[expect(clippy::vec_box, reason = "a connection goes from hand to hand, and moving one costs more than it says")]
     idle: Vec<Box<Connection>>,
+    /// Connections that carry requests beside each other.
+    sessions: Sessions,
 }
+
+type Pools = FxHashMap<usize, Pool>;
 
 fn identity(endpoint: &Arc<Endpoint>) -> usize {
     Arc::as_ptr(endpoint) as usize
+}
+
+fn pool_of<'p>(pools: &'p mut Pools, endpoint: &Arc<Endpoint>) -> &'p mut Pool {
+    pools.entry(identity(endpoint)).or_insert_with(|| Pool {
+        endpoint: Arc::clone(endpoint),
+        idle: Vec::new(),
+        sessions: Sessions::default(),
+    })
 }
 
 impl Upstreams {
@@ -82,10 +101,7 @@ impl Upstreams {
             rooms.push(room);
         }
         let mut pools = self.pools.borrow_mut();
-        let endpoint = connection.endpoint();
-        let pool = pools
-            .entry(identity(endpoint))
-            .or_insert_with(|| Pool { endpoint: Arc::clone(endpoint), idle: Vec::new() });
+        let pool = pool_of(&mut pools, connection.endpoint());
         if pool.idle.len() < connection.limits().idle {
             pool.idle.push(connection);
         }
@@ -96,7 +112,8 @@ impl Upstreams {
         self.pools.borrow_mut().retain(|_, pool| {
             let fresh = |c: &Connection| now.saturating_duration_since(c.idle_since()) < c.limits().idle_timeout;
             pool.idle.retain_mut(|c| fresh(c) && c.is_open());
-            !pool.idle.is_empty()
+            pool.sessions.open.retain(|session| session.is_open() && !session.is_stale(now));
+            !pool.idle.is_empty() || !pool.sessions.is_empty()
         });
     }
 

@@ -1,20 +1,17 @@
 //! One health check of one endpoint, over a connection of its own. Says whether it is well; decides nothing.
 
 mod grpc;
+mod http;
 
 use std::{io, ops::RangeInclusive, time::Duration};
 
-use bytes::Bytes;
-use http::{Request, StatusCode, header, uri::Scheme};
-use http_body_util::{BodyExt, Empty};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use ::http::{StatusCode, uri::Scheme};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
 };
 use witgate_core::{
-    config::{Health, HttpProbe, Probe, ProxyVersion},
+    config::{Health, Probe, Protocol, ProxyVersion},
     endpoint::Checked,
 };
 
@@ -41,7 +38,7 @@ pub enum Complaint {
     Http2(#[from] h2::Error),
     /// What was configured makes no request.
     #[error("{0}")]
-    Request(#[from] http::Error),
+    Request(#[from] ::http::Error),
     /// Another status than those of a healthy endpoint.
     #[error("status {}, not {}", .0.as_u16(), show(.1))]
     Status(StatusCode, Vec<RangeInclusive<u16>>),
@@ -80,29 +77,42 @@ fn show(expected: &[RangeInclusive<u16>]) -> String {
     expected.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-/// Checks the endpoint at an address once, within the time that is configured; `authority` is what it is called.
+/// Whom a check is for, and how it is spoken to.
+pub struct Whom<'w> {
+    /// Where it is.
+    pub address: &'w str,
+    /// What it is called.
+    pub authority: &'w str,
+    /// What is spoken to it, and below that.
+    pub protocol: Protocol,
+    /// None: nothing.
+    pub tls: Option<&'w tls::Client>,
+    /// None: it is not told whom a connection is from.
+    pub proxy_protocol: Option<ProxyVersion>,
+}
+
+/// Checks an endpoint once, within the time that is configured.
 ///
 /// # Errors
 /// What is wrong with it, or that it takes no new requests.
-pub async fn probe(
-    address: &str,
-    authority: &str,
-    tls: Option<&tls::Client>,
-    proxy_protocol: Option<ProxyVersion>,
-    health: &Health,
-) -> Result<(), Complaint> {
+pub async fn probe(whom: &Whom<'_>, health: &Health) -> Result<(), Complaint> {
     let checked = async {
-        let mut stream = TcpStream::connect(address).await?;
-        if let Some(version) = proxy_protocol {
+        let mut stream = TcpStream::connect(whom.address).await?;
+        if let Some(version) = whom.proxy_protocol {
             stream.write_all(&proxy_header(version, None)).await?;
         }
-        let Some(tls) = tls else { return ask(stream, (Scheme::HTTP, authority), health).await };
-        let config = match health.probe {
-            Probe::Http(_) => tls.http1(),
-            Probe::Grpc(_) => tls.http2(),
-            Probe::Tcp { .. } => tls.bare(),
+        let Some(tls) = whom.tls else {
+            return ask(stream, (Scheme::HTTP, whom.authority), health, whom.protocol == Protocol::Http2).await;
         };
-        ask(secured(stream, config, tls, authority).await?, (Scheme::HTTPS, authority), health).await
+        let config = match (&health.probe, whom.protocol) {
+            (Probe::Http(_), Protocol::Http1) => tls.http1(),
+            (Probe::Http(_), Protocol::Auto) => tls.either(),
+            (Probe::Http(_), Protocol::Http2) | (Probe::Grpc(_), _) => tls.http2(),
+            (Probe::Tcp { .. }, _) => tls.bare(),
+        };
+        let stream = secured(stream, config, tls, whom.authority).await?;
+        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2") || whom.protocol == Protocol::Http2;
+        ask(stream, (Scheme::HTTPS, whom.authority), health, is_http2).await
     };
     tokio::time::timeout(health.timeout, checked).await.map_err(|_| Complaint::Timeout(health.timeout))?
 }
@@ -111,60 +121,13 @@ async fn ask(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     (scheme, authority): (Scheme, &str),
     health: &Health,
+    is_http2: bool,
 ) -> Result<(), Complaint> {
     match &health.probe {
-        Probe::Http(probe) => http(stream, authority, probe).await,
+        Probe::Http(probe) if is_http2 => http::http2(stream, (scheme, authority), probe).await,
+        Probe::Http(probe) => http::http1(stream, authority, probe).await,
         Probe::Tcp { send, expect } => tcp(stream, send.as_deref(), expect.as_deref()).await,
         Probe::Grpc(probe) => grpc::check(stream, (scheme, authority), probe, health.timeout).await,
-    }
-}
-
-async fn http(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
-    authority: &str,
-    probe: &HttpProbe,
-) -> Result<(), Complaint> {
-    let request = Request::builder()
-        .method(&probe.method)
-        .uri(&probe.path)
-        .header(header::HOST, probe.host.as_deref().unwrap_or(authority))
-        .header(header::USER_AGENT, AGENT)
-        .header(header::ACCEPT, "*/*")
-        .header(header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let asked = async {
-        let response = sender.send_request(request).await?;
-        let status = response.status();
-        let among = |ranges: &[RangeInclusive<u16>]| ranges.iter().any(|range| range.contains(&status.as_u16()));
-        if among(&probe.drain) {
-            return Err(Complaint::Leaving(status));
-        }
-        if !among(&probe.expect) {
-            return Err(Complaint::Status(status, probe.expect.clone()));
-        }
-        let Some(expected) = &probe.expect_body else { return Ok(()) };
-        let (mut body, mut seen) = (response.into_body(), Vec::new());
-        while let Some(frame) = body.frame().await {
-            let Ok(data) = frame?.into_data() else { continue };
-            seen.extend_from_slice(&data);
-            if contains(&seen, expected) {
-                return Ok(());
-            }
-            if seen.len() >= LOOK_THROUGH {
-                break;
-            }
-        }
-        Err(Complaint::Missing(expected.clone()))
-    };
-    // Dropped with the connection when there is an answer: nothing is left behind.
-    let mut connection = std::pin::pin!(connection);
-    let mut asked = std::pin::pin!(asked);
-    tokio::select! {
-        biased;
-        answer = &mut asked => answer,
-        // It ends when the endpoint closes it, after which what was read is still to be looked at.
-        _ = &mut connection => asked.await,
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use witgate_core::endpoint::Endpoint;
 
 use super::{
-    ConnectError, Connection, Upstreams,
+    ConnectError, Connection, Pool, Upstreams,
     circuit::{Circuit, Full, Place},
     identity,
 };
@@ -52,6 +52,18 @@ impl Waiting {
     }
 }
 
+impl Pool {
+    /// Closes the connection that is idle for longest, where it holds a place that `of` is about.
+    fn close_one(&mut self, of: impl Fn(&Place) -> bool) -> bool {
+        if self.idle.first().is_some_and(|c| c.place().is_some_and(&of)) {
+            self.idle.remove(0);
+            return true;
+        }
+        let idle = self.sessions.open.iter().position(|session| session.idles(&of));
+        idle.map(|at| self.sessions.open.remove(at)).is_some()
+    }
+}
+
 impl Drop for Queued<'_> {
     fn drop(&mut self) {
         self.handed.close();
@@ -78,12 +90,7 @@ impl Upstreams {
         timeout: Duration,
         ask: impl FnOnce(),
     ) -> Result<Granted, ConnectError> {
-        if let Some(place) = circuit.try_place() {
-            return Ok(Granted::Place(place));
-        }
-        if self.close_idle(circuit)
-            && let Some(place) = circuit.try_place()
-        {
+        if let Some(place) = self.place_at_once(circuit) {
             return Ok(Granted::Place(place));
         }
         let (_counted, idle) = circuit.wait()?;
@@ -101,21 +108,21 @@ impl Upstreams {
         Ok(tokio::time::timeout(timeout, turn).await.map_err(|_| Full)??)
     }
 
+    /// The right to make a connection, where one is free or an idle connection can make room.
+    pub(super) fn place_at_once(&self, circuit: &Arc<Circuit>) -> Option<Place> {
+        circuit.try_place().or_else(|| self.close_idle(circuit).then(|| circuit.try_place()).flatten())
+    }
+
     /// Closes an idle connection of this circuit, if there is one.
     fn close_idle(&self, circuit: &Arc<Circuit>) -> bool {
-        let mut pools = self.pools.borrow_mut();
-        let of_circuit = |c: &Connection| c.place().is_some_and(|place| Arc::ptr_eq(place.circuit(), circuit));
-        let pool = pools.values_mut().find(|pool| pool.idle.first().is_some_and(|c| of_circuit(c)));
-        pool.map(|pool| pool.idle.remove(0)).is_some()
+        let of_circuit = |place: &Place| Arc::ptr_eq(place.circuit(), circuit);
+        self.pools.borrow_mut().values_mut().any(|pool| pool.close_one(of_circuit))
     }
 
     /// Closes idle connections, the oldest of an endpoint first, while somebody waits for their places in any worker.
     pub fn make_room(&self) {
-        let is_short = |c: &Connection| c.place().is_some_and(|place| place.circuit().is_short());
         for pool in self.pools.borrow_mut().values_mut() {
-            while pool.idle.first().is_some_and(|c| is_short(c)) {
-                pool.idle.remove(0);
-            }
+            while pool.close_one(|place| place.circuit().is_short()) {}
         }
     }
 

@@ -18,7 +18,7 @@ use crate::{
     control::Control,
     drain::Phase,
     generation::Live,
-    upstream::probe::{self, Complaint},
+    upstream::probe::{self, Complaint, Whom},
 };
 
 /// The checks of one endpoint of one cluster. They end when it is dropped.
@@ -82,13 +82,19 @@ async fn check(live: Arc<Live>, cluster: String, endpoint: Arc<Endpoint>, rules:
     let mut pause = first_pause(&rules, random());
     loop {
         tokio::time::sleep(pause).await;
-        let (tls, proxy_protocol) = {
+        let (tls, protocol, proxy_protocol) = {
             let generation = live.load();
             let found = generation.cluster_index(&cluster).and_then(|index| generation.clusters.get(index));
-            found.map_or((None, None), |found| (found.tls.clone(), found.config.proxy_protocol))
+            let config = found.map(|found| &found.config);
+            (
+                found.and_then(|found| found.tls.clone()),
+                config.map(|config| config.protocol).unwrap_or_default(),
+                config.and_then(|config| config.proxy_protocol),
+            )
         };
-        let result =
-            probe::probe(endpoint.address(), endpoint.authority(), tls.as_deref(), proxy_protocol, &rules).await;
+        let (address, authority) = (endpoint.address(), endpoint.authority());
+        let whom = Whom { address, authority, protocol, tls: tls.as_deref(), proxy_protocol };
+        let result = probe::probe(&whom, &rules).await;
         let checked = result.as_ref().map_or_else(Complaint::checked, |()| Checked::Well);
         let complaint = result.err().map(|error| error.to_string());
         let (before, health) = (checks.health(), checks.observe(checked, &rules));

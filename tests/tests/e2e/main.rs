@@ -11,6 +11,7 @@ mod framing;
 mod grpc_health;
 mod health;
 mod hedging;
+mod http2;
 mod leaving;
 mod limits;
 mod listeners;

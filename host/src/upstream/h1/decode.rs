@@ -168,7 +168,7 @@ impl Chunked {
             (State::Size(size, _), byte) if byte.is_ascii_hexdigit() => {
                 let digit = char::from(byte).to_digit(16).map_or(0, u64::from);
                 let size = size.checked_mul(16).map(|size| size | digit);
-                State::Size(size.ok_or(Malformed("a chunk's size that is too large"))?, true)
+                State::Size(size.ok_or(Malformed::new("a chunk's size that is too large"))?, true)
             }
             (State::Size(size, true), b'\r') => State::SizeLf(size),
             // White space before an extension is bad, and common (RFC 9112 §7.1.1).
@@ -178,7 +178,7 @@ impl Chunked {
             }
             (State::Size(size, true) | State::Blank(size), b';') => State::Extension(size),
             (State::Blank(size) | State::Extension(size), b'\r') => State::SizeLf(size),
-            (State::Extension(_), b'\n' | 0) => return Err(Malformed("a chunk's extension")),
+            (State::Extension(_), b'\n' | 0) => return Err(Malformed::new("a chunk's extension")),
             (State::Extension(size), _) => {
                 self.count_extension()?;
                 State::Extension(size)
@@ -187,13 +187,13 @@ impl Chunked {
             (State::SizeLf(size), b'\n') => State::Data(size),
             (State::DataCr, b'\r') => State::DataLf,
             (State::DataLf, b'\n') => State::Size(0, false),
-            _ => return Err(Malformed("a chunk's size or end")),
+            _ => return Err(Malformed::new("a chunk's size or end")),
         })
     }
 
     fn count_extension(&mut self) -> Result<(), Malformed> {
         self.extensions += 1;
-        if self.extensions > MAX_EXTENSIONS { Err(Malformed("chunk extensions that do not end")) } else { Ok(()) }
+        if self.extensions > MAX_EXTENSIONS { Err(Malformed::new("chunk extensions that do not end")) } else { Ok(()) }
     }
 }
 
@@ -203,17 +203,17 @@ fn trailers(buffer: &mut BytesMut) -> Result<Decoded, Malformed> {
     let (end, fields) = match httparse::parse_headers(buffer, &mut fields) {
         Ok(httparse::Status::Complete(found)) => found,
         Ok(httparse::Status::Partial) if buffer.len() <= MAX_TRAILERS => return Ok(Decoded::More),
-        Ok(httparse::Status::Partial) => return Err(Malformed("trailers that do not end")),
-        Err(_) => return Err(Malformed("a trailer")),
+        Ok(httparse::Status::Partial) => return Err(Malformed::new("trailers that do not end")),
+        Err(_) => return Err(Malformed::new("a trailer")),
     };
     // As in all of a chunked body, a line feed alone ends no line, though httparse lets it.
     if memchr::memchr_iter(b'\n', &buffer[..end]).any(|at| at == 0 || buffer[at - 1] != b'\r') {
-        return Err(Malformed("a trailer"));
+        return Err(Malformed::new("a trailer"));
     }
     let mut map = HeaderMap::new();
     for field in fields {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed("a trailer's name"))?;
-        let value = HeaderValue::from_bytes(field.value).map_err(|_| Malformed("a trailer's value"))?;
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed::new("a trailer's name"))?;
+        let value = HeaderValue::from_bytes(field.value).map_err(|_| Malformed::new("a trailer's value"))?;
         if may_trail(&name) {
             map.append(name, value);
         }

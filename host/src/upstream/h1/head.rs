@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header, response};
 
-use super::Malformed;
+use super::super::failure::Malformed;
 
 /// Headers of one response. nginx and Envoy bound the bytes of a head only, hyper's client takes 100 headers.
 const MAX_HEADERS: usize = 128;
@@ -49,17 +49,19 @@ pub(super) fn take(
     loop {
         let before = buffer.len();
         let Some(head) = take_one(buffer, no_body)? else {
-            return if *spent + before > MAX_HEAD { Err(Malformed("a head that does not end")) } else { Ok(None) };
+            return if *spent + before > MAX_HEAD { Err(Malformed::new("a head that does not end")) } else { Ok(None) };
         };
         *spent += before - buffer.len();
         if *spent > MAX_HEAD {
-            return Err(Malformed("heads that do not end"));
+            return Err(Malformed::new("heads that do not end"));
         }
         match head.parts.status {
             StatusCode::SWITCHING_PROTOCOLS if asked.is_some_and(|asked| is_asked(&head.parts.headers, asked)) => {
                 return Ok(Some(head));
             }
-            StatusCode::SWITCHING_PROTOCOLS => return Err(Malformed("a switch of protocols that was not asked for")),
+            StatusCode::SWITCHING_PROTOCOLS => {
+                return Err(Malformed::new("a switch of protocols that was not asked for"));
+            }
             // The server's side of the proxy answers `Expect` by itself.
             status if status.is_informational() => {}
             _ => return Ok(Some(head)),
@@ -68,7 +70,7 @@ pub(super) fn take(
 }
 
 fn take_one(buffer: &mut BytesMut, no_body: bool) -> Result<Option<Head>, Malformed> {
-    const NONE: Malformed = Malformed("a head that is none");
+    const NONE: Malformed = Malformed::new("a head that is none");
     // Whatever does not speak HTTP need not be waited for; and httparse would skip empty lines before a head.
     let begun = buffer.len().min(BEGIN.len());
     if buffer[..begun] != BEGIN[..begun] {
@@ -80,15 +82,15 @@ fn take_one(buffer: &mut BytesMut, no_body: bool) -> Result<Option<Head>, Malfor
     let mut parsed = httparse::Response::new(&mut []);
     match httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, &head, &mut headers) {
         Ok(httparse::Status::Complete(read)) if read == end => {}
-        Err(httparse::Error::TooManyHeaders) => return Err(Malformed("too many headers")),
+        Err(httparse::Error::TooManyHeaders) => return Err(Malformed::new("too many headers")),
         _ => return Err(NONE),
     }
-    let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Malformed("no status"))?;
+    let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Malformed::new("no status"))?;
     let http_11 = parsed.version == Some(1);
     let mut collected = Collected { keep_alive: http_11, ..Collected::default() };
     let mut map = HeaderMap::with_capacity(parsed.headers.len());
     for field in parsed.headers.iter() {
-        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed("a header's name"))?;
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Malformed::new("a header's name"))?;
         collected.take(name, || head.slice_ref(field.value), field.value, &mut map)?;
     }
     collected.named.into_iter().for_each(|name| drop(map.remove(name)));
@@ -149,15 +151,15 @@ impl Collected {
             header::TRANSFER_ENCODING => {
                 // Any other coding would be lost, as the header is not passed on.
                 if self.chunked || !value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
-                    return Err(Malformed("a transfer coding other than chunked"));
+                    return Err(Malformed::new("a transfer coding other than chunked"));
                 }
                 self.chunked = true;
             }
             header::CONTENT_LENGTH => {
-                let length = length(value).ok_or(Malformed("a length that is no number"))?;
+                let length = length(value).ok_or(Malformed::new("a length that is no number"))?;
                 // Said twice alike is said once (RFC 9110 §8.6).
                 if self.length.replace(length).is_some_and(|before| before != length) {
-                    return Err(Malformed("two lengths"));
+                    return Err(Malformed::new("two lengths"));
                 }
                 map.insert(name, field_value(shared())?);
             }
@@ -175,7 +177,7 @@ impl Collected {
             } else if option.eq_ignore_ascii_case(b"keep-alive") {
                 self.keep_alive = true;
             } else if !option.is_empty() {
-                let name = HeaderName::from_bytes(option).map_err(|_| Malformed("a connection option"))?;
+                let name = HeaderName::from_bytes(option).map_err(|_| Malformed::new("a connection option"))?;
                 // Framing stays whatever is named: taking it away would change what the message means.
                 if name != header::CONTENT_LENGTH {
                     self.named.push(name);
@@ -192,10 +194,15 @@ fn ends_here(name: &str) -> bool {
     matches!(name, "keep-alive" | "proxy-connection" | "x-witgate-error")
 }
 
+/// Whether a field of a response's head may be sent on from HTTP/2, which has refused most of what may not.
+pub(in super::super) fn may_begin(name: &HeaderName) -> bool {
+    !ends_here(name.as_str()) && !matches!(*name, header::TE | header::UPGRADE)
+}
+
 /// Whether a field may come behind the body, of a request or a response: not where it changes how the message is framed,
 /// routed, read or authorised (RFC 9110 §6.5.1), belongs to one connection, or says what the proxy says itself. HTTP/2 ends a
 /// stream over some of them.
-pub(super) fn may_trail(name: &HeaderName) -> bool {
+pub(in super::super) fn may_trail(name: &HeaderName) -> bool {
     let text = name.as_str();
     let own = text.starts_with("x-forwarded-") || matches!(text, "x-request-id" | "forwarded");
     !own && !ends_here(text)
@@ -222,7 +229,7 @@ pub(super) fn may_trail(name: &HeaderName) -> bool {
 }
 
 fn field_value(value: Bytes) -> Result<HeaderValue, Malformed> {
-    HeaderValue::from_maybe_shared(value).map_err(|_| Malformed("a header's value"))
+    HeaderValue::from_maybe_shared(value).map_err(|_| Malformed::new("a header's value"))
 }
 
 /// Digits only: Rust's parser would take a sign.
@@ -242,7 +249,7 @@ fn framing(
     chunked: bool,
 ) -> Result<Framing, Malformed> {
     if chunked && (length.is_some() || !http_11) {
-        return Err(Malformed("two framings"));
+        return Err(Malformed::new("two framings"));
     }
     let empty =
         no_body || status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);

@@ -20,50 +20,25 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, StatusCode, response};
+use http::{Method, StatusCode};
 use http_body::{Frame, SizeHint};
 use tokio::io::AsyncReadExt;
 use witgate_core::{config, endpoint::Endpoint, request::Head};
 
-use super::{BodyError, RequestBody, Stream, circuit::Place};
+use super::{
+    BodyError, RequestBody, Stream,
+    channel::Sent,
+    circuit::Place,
+    failure::{Error, Failed, Malformed},
+};
 use crate::tls;
 use decode::{Decoded, Decoder};
+pub(super) use head::{may_begin, may_trail};
 use send::{SendError, Sending};
 
 /// How much is read at once, at first and where bodies are large. The large one is what a socket buffer holds.
 const READ: usize = 8 << 10;
 const READ_MAX: usize = 64 << 10;
-
-/// An endpoint's answer that breaks the protocol, and how.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Malformed(&'static str);
-
-/// Why an exchange ended before its response did.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The connection broke.
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    /// The endpoint closed before its response was whole.
-    #[error("closed before the response was whole")]
-    Closed,
-    /// The endpoint's response breaks the protocol.
-    #[error("malformed: {0}")]
-    Malformed(#[from] Malformed),
-    /// The request's own body broke off.
-    #[error("the request's body broke off")]
-    Body,
-}
-
-/// A request that got no response.
-pub struct Failed {
-    /// Why.
-    pub error: Error,
-    /// Whether the connection ended and nothing of a response had come: the endpoint may have closed it before it saw
-    /// the request.
-    pub unanswered: bool,
-}
 
 /// How many bytes of `bytes` are up to the end of the first empty line: a head's end, where they begin with a head. Lines
 /// may end with a lone line feed, as parsers let them (RFC 9112 §2.2).
@@ -165,11 +140,7 @@ impl Connection {
     ///
     /// # Errors
     /// Where no response came; the connection is closed.
-    pub async fn exchange(
-        mut self: Box<Self>,
-        sent: &Head,
-        body: RequestBody,
-    ) -> Result<(response::Parts, Incoming), Failed> {
+    pub async fn exchange(mut self: Box<Self>, sent: &Head, body: RequestBody) -> Sent {
         let no_body = sent.method == Method::HEAD;
         let mut sending = Sending::new(sent, body, std::mem::take(&mut self.room.lines));
         let mut broken = None;
@@ -202,17 +173,17 @@ impl Connection {
                     self.room.lines = sending.into_lines();
                     None
                 } else if found.parts.status == StatusCode::SWITCHING_PROTOCOLS {
-                    let error = Malformed("a switch of protocols before the request was whole").into();
-                    return Err(Failed { error, unanswered: false });
+                    let error = Malformed::new("a switch of protocols before the request was whole").into();
+                    return Err(Failed::of(error));
                 } else {
                     broken.is_none().then(|| Box::new(sending))
                 };
                 let decoder = Decoder::new(found.framing);
-                Ok((found.parts, Incoming { connection: self, decoder, sending, keep_alive }))
+                Ok((found.parts, super::Incoming::Http1(Incoming { connection: self, decoder, sending, keep_alive })))
             }
             Err(error) => {
                 let ended = matches!(error, Error::Io(_) | Error::Closed);
-                Err(Failed { error, unanswered: ended && spent == 0 && self.room.read.is_empty() })
+                Err(Failed { error, unanswered: ended && spent == 0 && self.room.read.is_empty(), refused: false })
             }
         }
     }

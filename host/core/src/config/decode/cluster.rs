@@ -7,7 +7,7 @@ use super::{
         endpoints::MAX_PRIORITY,
         model::{
             Algorithm, Balance, Circuit, Cluster, DEFAULT_MAX_PENDING, DEFAULT_OVERPROVISIONING, DEFAULT_PANIC_PERCENT,
-            Endpoint, Outlier, Pool, ProxyVersion, RetryBudget, ScoreMode,
+            Endpoint, Outlier, Pool, Protocol, ProxyVersion, RetryBudget, ScoreMode,
         },
         reader::{Spot, Table, Value},
         references::{References, report_repeats},
@@ -32,7 +32,6 @@ const MAX_ZONES: usize = 64;
 const MAX_AT_ONCE: u32 = 1_000_000;
 
 pub(super) fn cluster<'a>(table: Table<'a>, base_dir: &Path, references: &mut References<'a>) -> Option<Cluster> {
-    table.later(&["protocol"]);
     let name = name(&table, &mut references.clusters);
     let endpoints = table.require("endpoints", "a list, such as [{ address = \"10.0.3.11:8080\" }]; it may be empty");
     let endpoints = endpoints.map(|value| endpoints_of(&value)).unwrap_or_default();
@@ -40,6 +39,9 @@ pub(super) fn cluster<'a>(table: Table<'a>, base_dir: &Path, references: &mut Re
         None => Some(Balance::Native(Algorithm::default())),
         Some(value) => balance(&value, references),
     };
+    let protocol = table.take("protocol").and_then(|value| {
+        value.word(&[("http1", Protocol::Http1), ("http2", Protocol::Http2), ("auto", Protocol::Auto)])
+    });
     let connect_timeout = time(&table, "connect_timeout", DEFAULT_CONNECT_TIMEOUT);
     let pool = table.table("pool", "{ idle = 32, idle_timeout = \"60s\" }").map(pool);
     let (pool, circuit) = pool.unwrap_or_default();
@@ -76,6 +78,7 @@ pub(super) fn cluster<'a>(table: Table<'a>, base_dir: &Path, references: &mut Re
         circuit,
         tls: tls.map(Arc::new),
         proxy_protocol,
+        protocol: protocol.unwrap_or_default(),
     })
 }
 

@@ -21,6 +21,18 @@ pub enum ProxyVersion {
     V2,
 }
 
+/// `protocol` of a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2: by ALPN over TLS, else with prior knowledge.
+    Http2,
+    /// Whichever of both an endpoint chooses by ALPN, HTTP/2 where it may be either. HTTP/1.1 without TLS.
+    Auto,
+}
+
 /// `[[cluster]]`.
 #[derive(Debug, Clone)]
 pub struct Cluster {
@@ -30,6 +42,8 @@ pub struct Cluster {
     pub endpoints: Vec<Endpoint>,
     /// How an endpoint is picked.
     pub balance: Balance,
+    /// What is spoken to endpoints; default HTTP/1.1.
+    pub protocol: Protocol,
     /// Default 5 s.
     pub connect_timeout: Duration,
     /// Idle upstream connections.
