@@ -81,6 +81,7 @@ where
     let mut connection = Box::pin(
         http2::Builder::new(LocalExecutor)
             .max_concurrent_streams(MAX_STREAMS)
+            .enable_connect_protocol()
             .max_send_buf_size(SEND_BUFFER)
             .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
             .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))

@@ -108,7 +108,7 @@ async fn pass_on<S>(
     let generation = worker.live.load_for(conn.socket);
     let idle = generation.listener(conn.socket).map(|listener| listener.limits.idle_timeout).unwrap_or_default();
     drop(generation);
-    worker.pass_on(conn, &mut client, &mut opened.stream, Relay::new(Bytes::new(), Bytes::new(), idle)).await;
+    worker.pass_on(Some(conn), &mut client, &mut opened.stream, Relay::new(Bytes::new(), Bytes::new(), idle)).await;
     conn.end();
 }
 

@@ -8,6 +8,7 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
+use hyper::upgrade::OnUpgrade;
 use witgate_core::{
     config::ListenerLimits,
     endpoint::{Endpoint, InFlight, Outcome},
@@ -53,6 +54,8 @@ pub struct Exchange {
     early: bool,
     /// Whether it asks for another protocol, and may.
     upgrade: bool,
+    /// What its stream will be where it asks for that by HTTP/2.
+    extended: Option<Box<OnUpgrade>>,
     /// Whether it is a call of gRPC.
     call: bool,
     /// Whether its client waits for less long than the route does.
@@ -68,6 +71,8 @@ pub struct Switched {
     metrics: Arc<RouteMetrics>,
     /// From the request's head to the switch.
     took: Duration,
+    /// Where others are in flight with it.
+    conn: Option<Rc<Conn>>,
     _in_flight: Option<InFlight>,
     _admitted: Option<Counted>,
 }
@@ -90,6 +95,7 @@ impl Exchange {
             settled: false,
             early: false,
             upgrade: false,
+            extended: None,
             call: false,
             hurried: false,
             logged: None,
@@ -256,8 +262,24 @@ impl Exchange {
         self.upgrade
     }
 
-    /// The endpoint has switched protocols. What is held from now on, and for how long the connection may then be silent.
-    pub fn switch(mut self, now: Instant) -> (Switched, Duration) {
+    /// It asks for that by HTTP/2, where its stream is known.
+    pub fn extended(&mut self, stream: Option<Box<OnUpgrade>>) {
+        self.extended = stream;
+    }
+
+    /// Whether it does.
+    pub fn is_extended(&self) -> bool {
+        self.extended.is_some()
+    }
+
+    /// What its stream will be.
+    pub fn take_extended(&mut self) -> Option<Box<OnUpgrade>> {
+        self.extended.take()
+    }
+
+    /// The endpoint has switched protocols, for a stream among others or for the whole connection. What is held from now on,
+    /// and for how long nothing may come then.
+    pub fn switch(mut self, now: Instant, is_stream: bool) -> (Switched, Duration) {
         self.settled = true;
         self.status = Some(StatusCode::SWITCHING_PROTOCOLS);
         self.worker.cells().upgraded.up();
@@ -268,6 +290,7 @@ impl Exchange {
             worker: Rc::clone(&self.worker),
             metrics: Arc::clone(self.metrics()),
             took: self.took(now),
+            conn: is_stream.then(|| Rc::clone(&self.conn)),
             _in_flight: self.in_flight.take(),
             _admitted: self.admitted.take(),
         };
@@ -435,5 +458,8 @@ impl Drop for Switched {
     fn drop(&mut self) {
         self.metrics.record(self.worker.id, Some(StatusCode::SWITCHING_PROTOCOLS), self.took);
         self.worker.cells().upgrades_ended.up();
+        if let Some(conn) = &self.conn {
+            conn.end();
+        }
     }
 }

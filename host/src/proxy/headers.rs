@@ -147,7 +147,8 @@ fn is_named(line: &[u8], name: &[u8]) -> bool {
 /// The one protocol that a request asks to switch to, where it does so as it must (RFC 9110 §7.8) and has no body: what came
 /// behind a body that ends early might be taken for the other protocol, or for HTTP, by one side alone.
 pub fn upgrade(head: &Head, found: &Found) -> Option<HeaderValue> {
-    if !found.upgrade || found.encoding || head.version != Version::HTTP_11 {
+    // HTTP/2 has no such headers; there it was asked for by CONNECT (`upgrade::extended`).
+    if !found.upgrade || found.encoding || head.version < Version::HTTP_11 {
         return None;
     }
     let is_empty = !found.length || found.length(&head.headers) == Some(0);

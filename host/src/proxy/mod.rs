@@ -25,7 +25,7 @@ use std::{
     time::Instant,
 };
 
-use http::{Request, Response, StatusCode, Version, request};
+use http::{Method, Request, Response, StatusCode, Version, request};
 use hyper::body::Incoming;
 use witgate_core::{config, request::Head};
 
@@ -106,6 +106,10 @@ fn concluded(outcome: attempt::Outcome, mut exchange: Exchange, deadline: Option
         Ok((head, incoming, now)) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
             upgrade::switch(head, incoming, exchange, now)
         }
+        // To a client that asked by CONNECT, any success would be that of the switch.
+        Ok((head, ..)) if exchange.is_extended() && head.status.is_success() => {
+            refused(exchange, Reason::UpstreamMalformed)
+        }
         Ok((mut head, incoming, now)) => {
             exchange.answered(head.status, &mut head.headers);
             Response::from_parts(head, Body::upstream(incoming, exchange, deadline, now))
@@ -154,8 +158,11 @@ fn plan(
     worker: &Rc<Worker>,
     conn: &Rc<Conn>,
     exchange: &mut Exchange,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Planned, Reason> {
+    if *request.method() == Method::CONNECT && request.version() == Version::HTTP_2 {
+        exchange.extended(upgrade::extended(&mut request, worker));
+    }
     let generation = Rc::clone(exchange.generation());
     let index = generation.listener_index(conn.socket);
     let listener = index.and_then(|index| generation.config.listeners.get(index));
@@ -174,7 +181,7 @@ fn plan(
     let route = index.and_then(|index| generation.routes.table.find(index, &head)).ok_or(Reason::NoRoute)?;
     exchange.routed(route);
     if upgrade {
-        upgrade::admit(exchange, &mut head.headers, generation.config.routes.get(route));
+        upgrade::admit(exchange, &mut head.headers, generation.config.routes.get(route))?;
     }
     // Before any plugin is asked: who is over the limit costs no more than this.
     if let Some(limiter) = exchange.extras().and_then(|extras| extras.limiter.as_deref())

@@ -155,17 +155,17 @@ impl Worker {
         }
     }
 
-    /// Passes bytes on between a client and an endpoint until both have ended, one breaks, or the connection is to be closed
-    /// at once. Where that is no right end, neither side takes it for one.
+    /// Passes bytes on between a client and an endpoint until both have ended, one breaks, or the connection that this is all of
+    /// is to be closed at once. Where that is no right end, neither side takes it for one.
     pub async fn pass_on(
         &self,
-        conn: &Conn,
+        conn: Option<&Conn>,
         client: &mut (impl AsyncRead + AsyncWrite + Unpin + Abort),
         endpoint: &mut (impl AsyncRead + AsyncWrite + Unpin + Abort),
         mut relay: Relay,
     ) {
         let ended: io::Result<Option<Ended>> = poll_fn(|cx| {
-            if conn.poll_signal(cx) == Signal::Kill {
+            if conn.is_some_and(|conn| conn.poll_signal(cx) == Signal::Kill) {
                 return Poll::Ready(Ok(None));
             }
             let mut room = self.relay.borrow_mut();
@@ -176,7 +176,7 @@ impl Worker {
             client.abort();
             endpoint.abort();
         }
-        tracing::debug!(peer = %conn.peer(), ?ended, "a connection that was passed on has ended");
+        tracing::debug!(?ended, "a connection that was passed on has ended");
     }
 
     /// Whether a failure of endpoints may be told of now: not more often than once a second.

@@ -12,8 +12,10 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use witgate_tests::{
     client::{Client, Response},
+    http2,
     origin::{Origin, respond},
     proxy::{self, PREAMBLE, Running, start_before},
     wait_for,
@@ -527,4 +529,102 @@ fn a_route_may_ask_for_it() {
     assert_eq!(running.client().ask(PLAIN).body, "pages");
     let named = "GET / HTTP/1.1\r\nhost: a\r\nupgrade: websocket\r\n\r\n";
     assert_eq!(running.client().ask(named).body, "pages", "it is no question without `Connection`");
+}
+
+/// A request for another protocol by HTTP/2 (RFC 8441).
+fn extended(running: &Running, protocol: &'static str) -> http::Request<()> {
+    let mut request = http::Request::builder()
+        .method("CONNECT")
+        .uri(format!("http://{}/chat", running.web()))
+        .header("sec-websocket-version", "13")
+        .body(())
+        .expect("a request");
+    request.extensions_mut().insert(h2::ext::Protocol::from_static(protocol));
+    request
+}
+
+/// A client's connection by HTTP/2, once the proxy has said that it takes such requests.
+async fn taking(running: &Running) -> h2::client::SendRequest<Bytes> {
+    let client = http2::connect(running.web()).await;
+    while !client.is_extended_connect_protocol_enabled() {
+        tokio::task::yield_now().await;
+    }
+    client
+}
+
+#[test]
+fn streams_of_http_2_switch_protocols_too() {
+    let origin = echoing();
+    let running = start_before(&[&origin], "response_headers = { set = { x-by = \"route\" } }", "");
+    http2::runtime().block_on(async {
+        let mut client = taking(&running).await;
+        for round in 0..2 {
+            let (response, mut saying) = client.send_request(extended(&running, "websocket"), false).expect("a stream");
+            let response = response.await.expect("a switch");
+            assert_eq!((response.status().as_u16(), &response.headers()["x-by"]), (200, &"route".parse().unwrap()));
+            for gone in ["connection", "upgrade", "sec-websocket-accept"] {
+                assert!(!response.headers().contains_key(gone), "{response:?}");
+            }
+            let mut heard = response.into_body();
+            for said in ["one", "two"] {
+                saying.send_data(Bytes::from(said), false).expect("it is taken");
+                assert_eq!(heard.data().await.expect("an echo").expect("no error"), said, "round {round}");
+            }
+            // Other requests go on beside it.
+            client = client.ready().await.expect("it takes streams");
+            let plain = http::Request::get(format!("http://{}/", running.web())).body(()).expect("a request");
+            let (response, _) = client.send_request(plain, true).expect("a stream");
+            assert_eq!(response.await.expect("an answer").status(), 200);
+            // The client ends, and then the endpoint.
+            saying.send_data(Bytes::new(), true).expect("it is taken");
+            let (rest, _) = http2::read(heard).await.expect("a right end");
+            assert_eq!(rest, b"end");
+            client = client.ready().await.expect("it takes streams");
+        }
+    });
+    let ended = |n: u32| format!("witgate_requests_total{{route=\"all\",code_class=\"1xx\"}} {n}");
+    wait_for("both to be counted", || running.has_metric(&ended(2)).then_some(()));
+    // Nothing is left in flight: a drain ends at once.
+    running.drain();
+}
+
+#[test]
+fn a_stream_that_may_not_switch_is_refused_and_one_that_breaks_ends() {
+    let breaking = origin(|head, stream| {
+        if !head.contains("upgrade: ") {
+            respond(stream, 200, &[], b"plain");
+            return;
+        }
+        assert!(head.starts_with("GET /chat HTTP/1.1\r\n") && head.contains("sec-websocket-key: "), "{head}");
+        let _ = stream.write_all(SWITCHED.as_bytes());
+        let _ = socket2::SockRef::from(&*stream).set_linger(Some(Duration::ZERO));
+        let _ = stream.read(&mut [0; 5]);
+        // The next read of a head fails with the connection.
+        let _ = stream.shutdown(Shutdown::Read);
+    });
+    let running = start_before(&[&breaking], "", "");
+    http2::runtime().block_on(async {
+        let mut client = taking(&running).await;
+        let (response, _saying) = client.send_request(extended(&running, "chess"), false).expect("a stream");
+        assert_eq!(response.await.expect("an answer").status(), 405);
+        client = client.ready().await.expect("it takes streams");
+        let (response, mut saying) = client.send_request(extended(&running, "websocket"), false).expect("a stream");
+        let response = response.await.expect("a switch");
+        assert_eq!(response.status(), 200);
+        saying.send_data(Bytes::from_static(b"break"), false).expect("it is taken");
+        let (rest, _) = http2::read(response.into_body()).await.expect("an end");
+        assert_eq!(rest, b"");
+    });
+    // An endpoint that takes the request for another does not make a switch of it.
+    let plain = Origin::named("plain");
+    let running = start_before(&[&plain], "", "");
+    http2::runtime().block_on(async {
+        let mut client = taking(&running).await;
+        let (response, _saying) = client.send_request(extended(&running, "websocket"), false).expect("a stream");
+        let response = response.await.expect("an answer");
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["x-witgate-error"]),
+            (502, &"upstream-malformed".parse().unwrap())
+        );
+    });
 }
