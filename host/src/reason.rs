@@ -36,11 +36,15 @@ pub enum Reason {
     ClientAborted,
     /// The route's `rate_limit` has no room.
     RateLimited,
+    /// The request's body comes more slowly than the listener lets it.
+    BodyTooSlow,
+    /// The worker is behind with its work.
+    Overloaded,
 }
 
 impl Reason {
     /// Every reason, in the order of its counter.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::BadRequest,
         Self::UriTooLong,
         Self::HeaderTooLarge,
@@ -56,6 +60,8 @@ impl Reason {
         Self::MethodNotAllowed,
         Self::ClientAborted,
         Self::RateLimited,
+        Self::BodyTooSlow,
+        Self::Overloaded,
     ];
 
     /// The word in `x-witgate-error`, in the log and in the metrics.
@@ -76,6 +82,8 @@ impl Reason {
             Self::MethodNotAllowed => "method-not-allowed",
             Self::ClientAborted => "client-aborted",
             Self::RateLimited => "rate-limited",
+            Self::BodyTooSlow => "body-too-slow",
+            Self::Overloaded => "overloaded",
         }
     }
 
@@ -87,7 +95,10 @@ impl Reason {
             Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::NoHealthyEndpoint | Self::CircuitOpen | Self::PluginFailure => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoHealthyEndpoint | Self::CircuitOpen | Self::PluginFailure | Self::Overloaded => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::ConnectFailure | Self::UpstreamReset | Self::UpstreamMalformed => StatusCode::BAD_GATEWAY,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -99,7 +110,12 @@ impl Reason {
     pub fn closes(self) -> bool {
         matches!(
             self,
-            Self::BadRequest | Self::UriTooLong | Self::HeaderTooLarge | Self::BodyTooLarge | Self::ClientAborted
+            Self::BadRequest
+                | Self::UriTooLong
+                | Self::HeaderTooLarge
+                | Self::BodyTooLarge
+                | Self::BodyTooSlow
+                | Self::ClientAborted
         )
     }
 }

@@ -198,7 +198,7 @@ pub struct WorkerCells {
     /// Those that were not begun, as there were as many as may be.
     pub handshakes_refused: Cell,
     /// Statuses made by the proxy, by reason, in the order of [`crate::reason::Reason::ALL`].
-    pub errors: [Cell; 16],
+    pub errors: [Cell; 24],
 }
 
 /// A counter that one thread writes and any thread reads.

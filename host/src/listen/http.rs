@@ -33,9 +33,6 @@ use crate::{
 /// What an HTTP/2 client with prior knowledge says first (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Streams that one HTTP/2 connection may have open at once (nginx: 128, Envoy: 1024 of late).
-const MAX_STREAMS: u32 = 256;
-
 /// Bytes of a response's body that a stream of HTTP/2 holds for a client that does not read (hyper: 400 KiB, which a client
 /// with all its streams could make 100 MB of).
 const SEND_BUFFER: usize = 64 << 10;
@@ -80,7 +77,7 @@ where
     // On the heap: it is large, and most connections are HTTP/1.1.
     let mut connection = Box::pin(
         http2::Builder::new(LocalExecutor)
-            .max_concurrent_streams(MAX_STREAMS)
+            .max_concurrent_streams(limits.concurrent_streams)
             .enable_connect_protocol()
             .max_send_buf_size(SEND_BUFFER)
             .max_pending_accept_reset_streams(MAX_PENDING_RESETS)

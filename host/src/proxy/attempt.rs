@@ -211,6 +211,7 @@ fn not_answered(exchange: &Exchange, failed: &upstream::Failed, fate: BodyFate) 
     let error = &failed.error;
     let reason = match (fate, error) {
         (BodyFate::TooLarge, _) => Reason::BodyTooLarge,
+        (BodyFate::TooSlow, _) => Reason::BodyTooSlow,
         (BodyFate::Malformed, _) => Reason::BadRequest,
         // The client broke off, or its body was shorter or longer than it said.
         (BodyFate::Broken, _) | (_, upstream::Error::Body) => Reason::ClientAborted,

@@ -42,7 +42,7 @@ pub fn timeout(headers: &HeaderMap) -> Option<Duration> {
 /// two that say more: a deadline that has passed, and a limit that is reached.
 pub fn end(response: &mut Response<Body>, reason: Reason) {
     let code = match reason {
-        Reason::Timeout => 4,
+        Reason::Timeout | Reason::BodyTooSlow => 4,
         Reason::RateLimited | Reason::HeaderTooLarge | Reason::BodyTooLarge => 8,
         Reason::NoRoute | Reason::MethodNotAllowed => 12,
         Reason::BadRequest | Reason::UriTooLong => 13,
@@ -52,7 +52,8 @@ pub fn end(response: &mut Response<Body>, reason: Reason) {
         | Reason::ConnectFailure
         | Reason::UpstreamReset
         | Reason::UpstreamMalformed
-        | Reason::PluginFailure => 14,
+        | Reason::PluginFailure
+        | Reason::Overloaded => 14,
     };
     *response.status_mut() = StatusCode::OK;
     *response.body_mut() = Body::full(Bytes::new());

@@ -12,6 +12,7 @@ pub mod headers;
 mod hedge;
 mod logged;
 mod mirror;
+mod pace;
 mod reply;
 mod tries;
 mod upgrade;
@@ -37,13 +38,14 @@ pub use reply::raw_response;
 
 use crate::{
     reason::Reason,
-    upstream::{BodyFate, Fate, RequestBody},
+    upstream::{BodyFate, Fate, Pace, RequestBody},
     worker::{Worker, conn::Conn, deadlines::Deadline},
 };
 use ask::Asker;
 use decide::{Forward, Plan};
 use exchange::Exchange;
 use logged::Logged;
+use pace::BodyPace;
 
 /// A request about which everything is decided: the future of its response. Small, because it is moved from hand to hand,
 /// and every connection keeps room for one.
@@ -178,6 +180,9 @@ fn plan(
     // Only now, so that one reading serves the request, the first question and, by way of its end, the next.
     let now = Instant::now();
     exchange.accepted(now);
+    if generation.config.runtime.overload_delay.is_some_and(|most| worker.deadlines.behind() > most) {
+        return Err(Reason::Overloaded);
+    }
     let route = index.and_then(|index| generation.routes.table.find(index, &head)).ok_or(Reason::NoRoute)?;
     exchange.routed(route);
     if upgrade {
@@ -202,7 +207,10 @@ fn plan(
     match plan {
         Plan::Reply(response) => Ok(Planned::Reply(*response)),
         Plan::Forward(forward) => {
-            let (body, fate) = RequestBody::new(incoming, listener.and_then(|listener| listener.limits.body));
+            let limits = listener.map(|listener| &listener.limits);
+            let rate = limits.and_then(|limits| limits.body_rate);
+            let pace = || rate.map(|rate| BodyPace::new(rate, &worker.deadlines, conn) as Box<dyn Pace>);
+            let (body, fate) = RequestBody::new(incoming, limits.and_then(|limits| limits.body), pace);
             exchange.tell(|logged| logged.forwarded(forward.cluster, &fate));
             let timeout = generation.routes.plans.get(route).and_then(|route| route.timeout);
             let timeout = exchange.until(timeout, &head.headers);

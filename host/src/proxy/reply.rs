@@ -23,6 +23,9 @@ pub fn response(reason: Reason) -> Response<Body> {
     if reason.closes() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    if reason == Reason::Overloaded {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
     if reason == Reason::MethodNotAllowed {
         headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
     }

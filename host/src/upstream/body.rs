@@ -9,7 +9,7 @@ use std::{
     fmt, io,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
@@ -29,6 +29,8 @@ pub enum BodyError {
     Upstream(super::Error),
     /// The request's body is over the listener's limit.
     TooLarge,
+    /// It comes more slowly than the listener lets it.
+    TooSlow,
     /// The route's timeout passed.
     Timeout,
     /// It is a copy, and the original broke off or was faster.
@@ -41,6 +43,7 @@ impl fmt::Display for BodyError {
             Self::Client(error) => error.fmt(f),
             Self::Upstream(error) => error.fmt(f),
             Self::TooLarge => f.write_str("the request's body is over the listener's limit"),
+            Self::TooSlow => f.write_str("the request's body comes too slowly"),
             Self::Timeout => f.write_str("the route's timeout passed"),
             Self::Copy => f.write_str("the copy of a body fell behind or broke off with it"),
         }
@@ -71,11 +74,22 @@ enum Reading {
     Copied(Copied),
 }
 
+/// How slowly a body may come.
+pub trait Pace {
+    /// It is waited for. Whether it has been for too long; where not, who polls is woken when it has.
+    fn poll_too_slow(&mut self, cx: &mut Context<'_>) -> bool;
+
+    /// So much of it has come.
+    fn came(&mut self, bytes: u64);
+}
+
 /// What the client sends.
 struct Source {
     incoming: Incoming,
     left: u64,
     fate: Fate,
+    /// How slowly it may come; none: as slowly as it likes.
+    pace: Option<Box<dyn Pace>>,
     /// Where a copy of it goes.
     tee: Option<Box<Tee>>,
 }
@@ -125,6 +139,8 @@ pub enum BodyFate {
     Whole,
     /// It passed the limit.
     TooLarge,
+    /// It came too slowly.
+    TooSlow,
     /// Its framing breaks the protocol.
     Malformed,
     /// The client broke it off.
@@ -132,13 +148,14 @@ pub enum BodyFate {
 }
 
 impl RequestBody {
-    /// A body of at most `limit` bytes, and how it is doing.
-    pub fn new(incoming: Incoming, limit: Option<u64>) -> (Self, Fate) {
+    /// A body of at most `limit` bytes that comes no more slowly than `pace` allows, and how it is doing.
+    pub fn new(incoming: Incoming, limit: Option<u64>, pace: impl FnOnce() -> Option<Box<dyn Pace>>) -> (Self, Fate) {
         if incoming.is_end_stream() {
             return (Self(None), Fate(None));
         }
         let fate = Fate(Some(Rc::new(Progress { fate: Cell::new(BodyFate::Coming), read: Cell::new(0) })));
-        let source = Source { incoming, left: limit.unwrap_or(u64::MAX), fate: fate.clone(), tee: None };
+        let left = limit.unwrap_or(u64::MAX);
+        let source = Source { incoming, left, fate: fate.clone(), pace: pace(), tee: None };
         (Self(Some(Box::new(Reading::Once(source)))), fate)
     }
 
@@ -226,9 +243,19 @@ impl HttpBody for RequestBody {
 
 impl Source {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
+        let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
+            if self.pace.as_mut().is_some_and(|pace| pace.poll_too_slow(cx)) {
+                self.fate.set(BodyFate::TooSlow);
+                return Poll::Ready(Some(Err(BodyError::TooSlow)));
+            }
+            return Poll::Pending;
+        };
+        match frame {
             Some(Ok(frame)) => {
                 let len = frame.data_ref().map_or(0, |data| data.len() as u64);
+                if let Some(pace) = &mut self.pace {
+                    pace.came(len);
+                }
                 self.fate.note_read(len);
                 if len > self.left {
                     self.fate.set(BodyFate::TooLarge);

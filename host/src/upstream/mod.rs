@@ -21,7 +21,7 @@ use std::{
 use rustc_hash::FxHashMap;
 use witgate_core::endpoint::Endpoint;
 
-pub use body::{Behind, BodyError, BodyFate, Fate, RequestBody};
+pub use body::{Behind, BodyError, BodyFate, Fate, Pace, RequestBody};
 pub use channel::{Channel, Incoming};
 pub use circuit::{Circuit, Full, Place};
 pub use connect::{ConnectError, Target, connect, open, proxy_header};

@@ -33,6 +33,8 @@ const CUT_AFTER: Duration = Duration::from_secs(10);
 pub struct Deadlines {
     entries: RefCell<Slab<Entry>>,
     asleep: Cell<bool>,
+    /// How late the last ticks were: the one before, and the smaller of that and the last.
+    late: Cell<(Duration, Duration)>,
     awake: Notify,
 }
 
@@ -79,13 +81,23 @@ impl Deadlines {
             idle = if self.entries.borrow().is_empty() { idle + 1 } else { 0 };
             if idle > LINGER {
                 self.asleep.set(true);
+                self.late.take();
                 self.awake.notified().await;
                 idle = 0;
                 every.reset();
             }
-            every.tick().await;
-            self.tick(Instant::now());
+            let due = every.tick().await;
+            let (now, (last, _)) = (tokio::time::Instant::now(), self.late.get());
+            let late = now.saturating_duration_since(due);
+            self.late.set((late, late.min(last)));
+            self.tick(now.into_std());
         }
+    }
+
+    /// How far the worker is behind with its work: how long what is to be done now waits for its turn. Twice in a row, as a
+    /// process that was stopped for a while is late once and not behind.
+    pub fn behind(&self) -> Duration {
+        self.late.get().1
     }
 
     fn tick(&self, now: Instant) {

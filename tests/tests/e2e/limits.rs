@@ -2,7 +2,8 @@
 //! test waits for one.
 
 use witgate_tests::{
-    client::{Client, Response},
+    client::{self, Client, Response},
+    h2,
     origin::Origin,
     proxy::{Running, start, start_before},
     wait_for,
@@ -147,4 +148,82 @@ fn a_client_has_so_many_connections() {
     let mut third = running.client();
     third.send("PROXY TCP4 192.0.2.1 192.0.2.9 1 2\r\n").expect("it is taken");
     assert!(third.closed());
+}
+
+#[test]
+fn a_body_that_comes_too_slowly_is_refused_and_its_endpoint_not_blamed() {
+    let origin = Origin::named("a");
+    let running = start(&format!(
+        "[[listener]]\nname = \"web\"\nlisten = \"127.0.0.1:0\"\nlimits = {{ body_rate = \"1KiB\" }}\n\
+         [[route]]\nname = \"all\"\ncluster = \"c\"\ntimeout = \"0s\"\n\
+         [[cluster]]\nname = \"c\"\nendpoints = [{{ address = \"{}\" }}]\npanic_percent = 0\n\
+         outlier = {{ consecutive_local = 1, max_ejection_percent = 100 }}\n",
+        origin.address
+    ));
+    let mut client = running.client();
+    client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\nslow").expect("it is taken");
+    let refused = client.response(false).expect("a response");
+    assert_eq!((refused.status, refused.header("x-witgate-error")), (408, Some("body-too-slow")), "{refused:?}");
+    assert!(client.closed());
+    // One that is fast enough is none of this rule's.
+    let whole = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n{}", "x".repeat(100_000));
+    assert_eq!(running.client().ask(whole).status, 200);
+}
+
+#[test]
+fn streams_beyond_the_limit_are_refused_by_http_2() {
+    let origin = Origin::scripted(|_, stream| {
+        // Until the test ends.
+        std::io::Read::read(stream, &mut [0]).is_ok()
+    });
+    let running = start(&format!(
+        "[[listener]]\nname = \"web\"\nlisten = \"127.0.0.1:0\"\nlimits = {{ concurrent_streams = 2 }}\n\
+         [[route]]\nname = \"all\"\ncluster = \"c\"\n[[cluster]]\nname = \"c\"\nendpoints = [{{ address = \"{}\" }}]\n",
+        origin.address
+    ));
+    let mut client = running.client();
+    let fields = [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "a")];
+    let asked = [1, 3, 5].map(|stream| h2::headers(stream, &fields, true)).concat();
+    client.send([h2::hello(), asked].concat()).expect("it is taken");
+    // RST_STREAM of the third, with REFUSED_STREAM.
+    let refusal = h2::frame(3, 0, 5, &7_u32.to_be_bytes());
+    let mut read = Vec::new();
+    while !read.windows(refusal.len()).any(|window| window == refusal) {
+        read.extend(client.exactly(1));
+    }
+    wait_for("the others to be there", || (origin.seen().len() == 2).then_some(()));
+}
+
+#[test]
+fn a_worker_that_is_behind_refuses_what_is_new_until_it_is_not() {
+    let origin = Origin::named("a");
+    // The preamble ends with `[runtime]`.
+    let running = start(&format!(
+        "overload_delay = \"20ms\"\n[[listener]]\nname = \"web\"\nlisten = \"127.0.0.1:0\"\n\
+             [[plugin]]\nname = \"slow\"\nbudget = {{ time = \"100ms\" }}\nquarantine = {{ failures = 1000000 }}\n\
+             [[route]]\nname = \"slow\"\npath = \"/slow\"\ncluster = \"c\"\nplugins = {{ router = \"slow\" }}\n\
+             [[route]]\nname = \"all\"\ncluster = \"c\"\n[[cluster]]\nname = \"c\"\nendpoints = [{{ address = \"{}\" }}]\n",
+        origin.address
+    ));
+    // Each question takes all of its budget, on the worker's own thread.
+    let module = Fixture::new(&["router"]).live("route", crate::fixtures::LOOP).build();
+    assert_eq!(running.upload("slow", &module).status, 201);
+    let web = running.web();
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                while !over.load(std::sync::atomic::Ordering::SeqCst) {
+                    let answer = client::get(web, "/slow", "");
+                    assert!(matches!(answer.status, 200 | 503), "{answer:?}");
+                }
+            });
+        }
+        let refused = wait_for("a refusal", || Some(client::get(web, "/", "")).filter(|answer| answer.status == 503));
+        over.store(true, std::sync::atomic::Ordering::SeqCst);
+        let told = (refused.header("x-witgate-error"), refused.header("retry-after"));
+        assert_eq!(told, (Some("overloaded"), Some("1")), "{refused:?}");
+        assert_eq!(running.call("GET", "/v1/routes", b"").status, 200, "the admin API goes on");
+    });
+    wait_for("all to be well again", || (client::get(web, "/", "").status == 200).then_some(()));
 }

@@ -66,6 +66,9 @@ pub(super) fn runtime(table: Option<Table<'_>>, base_dir: &Path) -> Runtime {
     if let Some(timeout) = table.take("drain_timeout").and_then(|value| duration(&value, ANY_TIME)) {
         runtime.drain_timeout = timeout;
     }
+    if let Some(delay) = table.take("overload_delay").and_then(|value| duration(&value, ANY_TIME)) {
+        runtime.overload_delay = Some(delay).filter(|delay| !delay.is_zero());
+    }
     if let Some(value) = table.take("resolvers") {
         let expected = "addresses of name servers, such as [\"10.0.0.2:53\"]";
         let servers = value.array(MAX_RESOLVERS, expected).unwrap_or_default();

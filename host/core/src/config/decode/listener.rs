@@ -135,6 +135,12 @@ fn http_limits(table: &Table<'_>, limits: &mut ListenerLimits) {
     if let Some(value) = table.take("body") {
         limits.body = size(&value, 1..=1 << 40);
     }
+    if let Some(value) = table.take("body_rate") {
+        limits.body_rate = size(&value, 1..=1 << 30);
+    }
+    if let Some(streams) = table.take("concurrent_streams").and_then(|value| value.integer(1..=100_000_u32)) {
+        limits.concurrent_streams = streams;
+    }
     if let Some(requests) = table.take("requests_per_connection").and_then(|value| value.integer(0..=u32::MAX)) {
         limits.requests_per_connection = Some(requests.into()).filter(|requests| *requests > 0);
     }

@@ -63,6 +63,8 @@ pub struct Runtime {
     pub state_dir: PathBuf,
     /// Default 30 s.
     pub drain_timeout: Duration,
+    /// How far a worker may be behind before it refuses new requests; none: it never does. Default 1 s.
+    pub overload_delay: Option<Duration>,
     /// Name servers; empty: those of the system.
     pub resolvers: Vec<SocketAddr>,
 }
@@ -152,6 +154,10 @@ pub struct ListenerLimits {
     pub idle_timeout: Duration,
     /// Bytes of a request's body; none is unlimited.
     pub body: Option<u64>,
+    /// Bytes of a request's body that must come in a second, while they are waited for; none is unlimited.
+    pub body_rate: Option<u64>,
+    /// Streams of HTTP/2 that a connection may have open; default 256.
+    pub concurrent_streams: u32,
     /// Requests a connection may carry; none is unlimited (0 in the file).
     pub requests_per_connection: Option<u64>,
 }
@@ -433,7 +439,13 @@ impl Default for Admin {
 
 impl Default for Runtime {
     fn default() -> Self {
-        Self { workers: 0, state_dir: "state".into(), drain_timeout: Duration::from_secs(30), resolvers: Vec::new() }
+        Self {
+            workers: 0,
+            state_dir: "state".into(),
+            drain_timeout: Duration::from_secs(30),
+            overload_delay: Some(Duration::from_secs(1)),
+            resolvers: Vec::new(),
+        }
     }
 }
 
@@ -456,6 +468,8 @@ impl Default for ListenerLimits {
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
             body: None,
+            body_rate: None,
+            concurrent_streams: 256,
             requests_per_connection: None,
         }
     }
