@@ -28,7 +28,7 @@ use crate::{
         Action, Affinity, Cluster, Delivery, Extras, Generation, Mirror, PluginRef, Reply, RoutePlan, Routes, Scorer,
         Slot, Socket, Split,
     },
-    telemetry::{RouteMetrics, access_log::AccessLog},
+    telemetry::{RouteMetrics, access_log::AccessLog, traces::Traces},
     tls::Tls,
     upstream::{
         Circuit,
@@ -50,6 +50,8 @@ pub struct Parts<'a> {
     pub tls: Arc<Tls>,
     /// What is told of each request.
     pub access_log: Option<Arc<AccessLog>>,
+    /// Where spans go.
+    pub traces: Option<Arc<Traces>>,
     /// How many workers there are.
     pub workers: usize,
     /// Authenticates sticky cookies.
@@ -84,6 +86,7 @@ pub fn assemble(config: Arc<Config>, parts: &Parts<'_>) -> Generation {
         servers: config.listeners.iter().map(|listener| parts.tls.servers.get(&listener.name).cloned()).collect(),
         tls: Arc::clone(&parts.tls),
         access_log: parts.access_log.clone(),
+        traces: parts.traces.clone(),
         config,
     }
 }

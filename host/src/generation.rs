@@ -29,7 +29,7 @@ use witgate_policy::Plugin;
 
 use crate::{
     sockets::Bound,
-    telemetry::{RouteMetrics, access_log::AccessLog},
+    telemetry::{RouteMetrics, access_log::AccessLog, traces::Traces},
     tls::{self, Tls},
     upstream::Circuit,
 };
@@ -59,6 +59,8 @@ pub struct Generation {
     pub tls: Arc<Tls>,
     /// Where a line is written for each request; none where there is no such log.
     pub access_log: Option<Arc<AccessLog>>,
+    /// Where spans of requests go; none where they go nowhere.
+    pub traces: Option<Arc<Traces>>,
 }
 
 /// A socket of every worker.

@@ -23,7 +23,10 @@ use crate::{
     listen,
     secrets::{self, SecretError},
     sockets::BindError,
-    telemetry::access_log::{AccessLogs, OpenError},
+    telemetry::{
+        access_log::{AccessLogs, OpenError},
+        traces::{Traces, TracesError},
+    },
     tls::{Tls, TlsRefused},
     watch,
     worker::{Worker, conn::Signal},
@@ -59,6 +62,9 @@ pub enum StartError {
     /// The access log.
     #[error("{0}")]
     AccessLog(#[from] OpenError),
+    /// The collector of spans.
+    #[error("{0}")]
+    Traces(#[from] TracesError),
     /// The token's file or a key's.
     #[error("{0}")]
     Secret(#[from] SecretError),
@@ -113,6 +119,8 @@ impl Proxy {
         tls.warnings(SystemTime::now()).iter().for_each(|warning| tracing::warn!("{warning}"));
         let access_logs = AccessLogs::default();
         let access_log = access_logs.next(config.access_log.as_ref(), None)?;
+        let spans = Arc::default();
+        let traces = Traces::next(config.traces.as_ref(), None, &spans)?;
         let sockets = Sockets::bind(&config, None, workers)?;
         let admin = admin::bind(&config.admin.listen)
             .map_err(|source| StartError::Admin { address: admin::show(&config.admin.listen), source })?;
@@ -140,6 +148,8 @@ impl Proxy {
             orders,
             access_logs,
             access_log,
+            spans,
+            traces,
             drain,
         });
         for (listener, address) in control.live.load().listeners() {
@@ -204,6 +214,9 @@ impl Proxy {
         }
         // What they have logged is handed over by now.
         self.control.access_logs.finish();
+        if let Some(traces) = &self.control.live.load().traces {
+            traces.finish();
+        }
         self.control.drain.advance(Phase::Stop);
         if let Some(controller) = self.controller.take() {
             let _ = controller.join();

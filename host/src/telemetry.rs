@@ -4,6 +4,7 @@
 pub mod access_log;
 pub mod names;
 pub mod plugins;
+pub mod traces;
 
 use std::{
     sync::{

@@ -53,6 +53,7 @@ pub(super) fn show(control: &Arc<Control>) -> Result<Reply, ApiError> {
         draining: control.drain.phase() >= Phase::Drain,
         reloads: (control.reloads.applied.load(Relaxed), control.reloads.refused.load(Relaxed)),
         access_log: control.access_logs.counts().read(),
+        spans: control.spans.read(),
         now: Instant::now(),
     }));
     let mut page = String::new();
@@ -70,6 +71,8 @@ struct Scrape {
     reloads: (u64, u64),
     /// Lines that were written, lines that were lost, and writes that failed.
     access_log: (u64, u64, u64),
+    /// Spans that were sent, and that were lost.
+    spans: (u64, u64),
     now: Instant,
 }
 
@@ -102,6 +105,8 @@ impl Scrape {
         page.one(names::ACCESS_LOG_LINES, Some(written), counter)?;
         page.one(names::ACCESS_LOG_DROPPED, Some(dropped), counter)?;
         page.one(names::ACCESS_LOG_ERRORS, Some(failed), counter)?;
+        page.one(names::SPANS, Some(self.spans.0), counter)?;
+        page.one(names::SPANS_DROPPED, Some(self.spans.1), counter)?;
         let reloads = [("applied", self.reloads.0), ("refused", self.reloads.1)];
         page.family(names::CONFIG_RELOADS, reloads.map(|(outcome, n)| ([("outcome", outcome)], n)), counter)?;
         let errors = Reason::ALL.into_iter().map(|reason| {

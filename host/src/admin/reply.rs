@@ -162,9 +162,10 @@ impl From<ControlError> for ApiError {
                 let error = format!("nothing was changed, as files cannot be used for TLS: {}", errors.len());
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, error).with("errors", errors)
             }
-            ControlError::Conflict(_) | ControlError::Bind(_) | ControlError::AccessLog(_) => {
-                Self::new(StatusCode::CONFLICT, text)
-            }
+            ControlError::Conflict(_)
+            | ControlError::Bind(_)
+            | ControlError::AccessLog(_)
+            | ControlError::Traces(_) => Self::new(StatusCode::CONFLICT, text),
             ControlError::Invalid(diagnostics) => {
                 let errors: Vec<Value> =
                     diagnostics.iter().map(|error| serde_json::to_value(error).unwrap_or_default()).collect();

@@ -31,6 +31,7 @@ use crate::{
     telemetry::{
         Telemetry,
         access_log::{AccessLog, AccessLogs, OpenError},
+        traces::{Counts, Traces, TracesError},
     },
     tls::{Tls, TlsRefused},
     upstream::dns::{self, Names},
@@ -66,6 +67,8 @@ pub struct Control {
     pub reload_wanted: Notify,
     /// What is told of each request.
     pub access_logs: AccessLogs,
+    /// What became of spans.
+    pub spans: Arc<Counts>,
     /// What names stand for.
     names: ArcSwap<Names>,
     /// Of the live configuration.
@@ -101,6 +104,10 @@ pub struct Start {
     pub access_logs: AccessLogs,
     /// The first of them, where there is one.
     pub access_log: Option<Arc<AccessLog>>,
+    /// Counts spans.
+    pub spans: Arc<Counts>,
+    /// Where the first of them go, where they do.
+    pub traces: Option<Arc<Traces>>,
     /// The way down.
     pub drain: Drain,
 }
@@ -112,18 +119,20 @@ struct Basis {
     sockets: Arc<[Socket]>,
     tls: Arc<Tls>,
     access_log: Option<Arc<AccessLog>>,
+    traces: Option<Arc<Traces>>,
 }
 
 impl Basis {
     /// That of one that is there.
     fn of(present: &Generation) -> Self {
-        let Generation { config, plugins, sockets, tls, access_log, .. } = present;
+        let Generation { config, plugins, sockets, tls, access_log, traces, .. } = present;
         Self {
             config: Arc::clone(config),
             plugins: Arc::clone(plugins),
             sockets: Arc::clone(sockets),
             tls: Arc::clone(tls),
             access_log: access_log.clone(),
+            traces: traces.clone(),
         }
     }
 }
@@ -175,6 +184,9 @@ pub enum ControlError {
     /// Where it wants to log.
     #[error("{0}, so that nothing was changed")]
     AccessLog(#[from] OpenError),
+    /// Where it wants spans to go.
+    #[error("{0}, so that nothing was changed")]
+    Traces(#[from] TracesError),
     /// A configuration that is wrong.
     #[error("{0}")]
     Invalid(Diagnostics),
@@ -214,6 +226,8 @@ impl Control {
             orders,
             access_logs,
             access_log,
+            spans,
+            traces,
             drain,
         } = start;
         let workers = orders.len();
@@ -228,6 +242,7 @@ impl Control {
             sockets: sockets.all(),
             tls: Arc::new(tls),
             access_log,
+            traces,
             workers,
             cookie_secret,
             now,
@@ -245,6 +260,7 @@ impl Control {
             reloads: Reloads::default(),
             reload_wanted: Notify::new(),
             access_logs,
+            spans,
             engine,
             store,
             changing: Mutex::new(()),
@@ -438,6 +454,7 @@ impl Control {
             sockets: Arc::clone(&basis.sockets),
             tls: Arc::clone(&basis.tls),
             access_log: basis.access_log.clone(),
+            traces: basis.traces.clone(),
             workers: self.orders.len(),
             cookie_secret: self.cookie_secret,
             now: Instant::now(),

@@ -15,7 +15,7 @@ use std::{
 use witgate_core::config::{self, Config, Diagnostics, Parsed};
 
 use super::{Basis, Control, ControlError, Sockets, bring_up};
-use crate::{drain::Phase, files, generation::Generation, sockets, tls::Tls, upstream::dns};
+use crate::{drain::Phase, files, generation::Generation, sockets, telemetry::traces::Traces, tls::Tls, upstream::dns};
 
 /// Where a configuration came from.
 #[derive(Debug, Clone, Default)]
@@ -113,6 +113,7 @@ impl Control {
             return Err(ControlError::Conflict("the proxy is shutting down, so that nothing was changed".to_owned()));
         }
         let access_log = self.access_logs.next(config.access_log.as_ref(), present.access_log.as_ref())?;
+        let traces = Traces::next(config.traces.as_ref(), present.traces.as_ref(), &self.spans)?;
         let config = Arc::new(config);
         let (slots, failed) = bring_up::slots(&self.engine, &self.store, &config, &self.telemetry, &present.plugins);
         self.learn(dns::names_of(&config));
@@ -123,7 +124,7 @@ impl Control {
             write(file, text).map_err(|source| ControlError::Write { file: file.to_owned(), source })?;
         }
         let plugins = Arc::new(slots);
-        let basis = Basis { config: Arc::clone(&config), plugins, sockets: sockets.all(), tls, access_log };
+        let basis = Basis { config: Arc::clone(&config), plugins, sockets: sockets.all(), tls, access_log, traces };
         self.publish_assembled(|_| basis);
         sockets.open(&self.orders, &present);
         self.text.store(Arc::new(text.to_owned()));

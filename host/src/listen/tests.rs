@@ -63,6 +63,8 @@ impl Served {
             orders,
             access_logs: AccessLogs::default(),
             access_log: None,
+            spans: Arc::default(),
+            traces: None,
             drain: Drain::default(),
         });
         let live = Arc::clone(&control.live);

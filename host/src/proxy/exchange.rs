@@ -21,7 +21,10 @@ use crate::{
     drain::Phase,
     generation::{Cluster, Delivery, Extras, Held, RoutePlan},
     reason::Reason,
-    telemetry::{RouteMetrics, access_log::Line},
+    telemetry::{
+        RouteMetrics,
+        access_log::{AccessLog, Line},
+    },
     upstream::{ConnectError, Connection},
     worker::{
         Worker,
@@ -284,7 +287,7 @@ impl Exchange {
         self.status = Some(StatusCode::SWITCHING_PROTOCOLS);
         self.worker.cells().upgraded.up();
         if let Some(logged) = self.logged.take() {
-            self.write_line(&logged, self.took(now));
+            self.report(logged, self.took(now));
         }
         let switched = Switched {
             worker: Rc::clone(&self.worker),
@@ -365,17 +368,17 @@ impl Exchange {
         self.metrics().record(self.worker.id, self.status, took);
         self.conn.end();
         if let Some(logged) = self.logged.take() {
-            self.write_line(&logged, took);
+            self.report(logged, took);
         }
     }
 
-    /// Apart, because most have no log.
+    /// Apart, because most are told of nowhere.
     #[inline(never)]
-    fn write_line(&self, logged: &Logged, took: Duration) {
-        let generation = &self.generation;
-        let Some(log) = &generation.access_log else { return };
-        let status = self.status;
-        if !log.wants(status.map(|status| status.as_u16()), || self.worker.random()) {
+    fn report(&self, mut logged: Box<Logged>, took: Duration) {
+        let (generation, status) = (&self.generation, self.status);
+        let wanted = |log: &&Arc<AccessLog>| log.wants(status.map(|status| status.as_u16()), || self.worker.random());
+        let (log, traced) = (generation.access_log.as_ref().filter(wanted), logged.take_traced());
+        if log.is_none() && traced.is_none() {
             return;
         }
         let cluster = logged.cluster().and_then(|cluster| generation.clusters.get(cluster));
@@ -386,7 +389,12 @@ impl Exchange {
             cluster: cluster.map(|cluster| cluster.config.name.as_str()),
             ..logged.line(status, &self.conn)
         };
-        self.worker.log(log, &line);
+        if let Some(log) = log {
+            self.worker.log(log, &line);
+        }
+        if let (Some(traced), Some(traces)) = (traced, &generation.traces) {
+            traced.end(traces, &line, took);
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use witgate_core::{
     request::{AddressText, Head},
 };
 
-use super::{body::Body, headers};
+use super::{body::Body, headers, traced::Traced};
 use crate::{reason::Reason, telemetry::access_log::Line, upstream::Fate, worker::conn::Conn};
 
 const TRACEPARENT: &str = "traceparent";
@@ -40,6 +40,8 @@ pub struct Logged {
     fate: Option<Fate>,
     /// Of the response's body.
     bytes_out: u64,
+    /// None where no span is sent.
+    traced: Option<Box<Traced>>,
 }
 
 /// What is known of a head that was accepted.
@@ -70,6 +72,7 @@ impl Logged {
             upstream: Cell::new(None),
             fate: None,
             bytes_out: 0,
+            traced: None,
         });
         // One pass: to look them up one by one would cost more.
         for (name, value) in &parts.headers {
@@ -91,6 +94,16 @@ impl Logged {
         let request_id = SmallVec::from_slice(id);
         let client = (head.client != conn.peer().ip()).then(|| head.client_text());
         self.accepted = Some(Accepted { client, scheme: head.scheme.as_str(), request_id });
+    }
+
+    /// A span of it is sent.
+    pub fn traced(&mut self, traced: Option<Box<Traced>>) {
+        self.traced = traced;
+    }
+
+    /// The span that is to be sent.
+    pub fn take_traced(&mut self) -> Option<Box<Traced>> {
+        self.traced.take()
     }
 
     /// It goes to an endpoint of this cluster.

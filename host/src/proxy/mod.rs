@@ -14,6 +14,7 @@ mod logged;
 mod mirror;
 mod pace;
 mod reply;
+mod traced;
 mod tries;
 mod upgrade;
 
@@ -46,6 +47,7 @@ use decide::{Forward, Plan};
 use exchange::Exchange;
 use logged::Logged;
 use pace::BodyPace;
+use traced::Traced;
 
 /// A request about which everything is decided: the future of its response. Small, because it is moved from hand to hand,
 /// and every connection keeps room for one.
@@ -169,7 +171,7 @@ fn plan(
     let index = generation.listener_index(conn.socket);
     let listener = index.and_then(|index| generation.config.listeners.get(index));
     let (parts, incoming) = request.into_parts();
-    if generation.access_log.is_some() {
+    if generation.access_log.is_some() || generation.traces.is_some() {
         exchange.log(Logged::of(&parts));
     }
     if parts.version == Version::HTTP_2 && grpc::is_call(&parts.headers) {
@@ -177,6 +179,10 @@ fn plan(
     }
     let (mut head, upgrade) = accept(worker, conn, listener, parts)?;
     exchange.tell(|logged| logged.accepted(&head, conn));
+    if let Some(traces) = &generation.traces {
+        let traced = Traced::begin(traces, &mut head.headers, conn.trusted(), || worker.random());
+        exchange.tell(|logged| logged.traced(traced));
+    }
     // Only now, so that one reading serves the request, the first question and, by way of its end, the next.
     let now = Instant::now();
     exchange.accepted(now);

@@ -44,6 +44,10 @@ metrics! {
         "Lines of the access log that were lost: they could not be written, or the writer was too far behind";
     ACCESS_LOG_ERRORS: Counter "witgate_access_log_write_errors_total", "Writes of the access log that failed";
 
+    SPANS: Counter "witgate_spans_total", "Spans that the collector took";
+    SPANS_DROPPED: Counter "witgate_spans_dropped_total",
+        "Spans that were lost: the collector did not take them, or too many waited";
+
     CONFIG_RELOADS: Counter "witgate_config_reloads_total",
         "Other configurations that were wanted since the start. {outcome: applied, or refused}";
 

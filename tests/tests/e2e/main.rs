@@ -27,4 +27,5 @@ mod routing;
 mod slow_start;
 mod tcp;
 mod tls;
+mod traces;
 mod upgrade;

@@ -11,6 +11,7 @@ mod plugin;
 mod route;
 mod rules;
 mod tls;
+mod traces;
 
 use std::{ops::RangeInclusive, path::Path, time::Duration};
 
@@ -45,6 +46,7 @@ pub(super) fn config<'a>(file: Table<'a>, base_dir: &Path, references: &mut Refe
     let plugin_bounds = globals::plugin_bounds(file.table("plugins", "[plugins]"));
     let access_log = file.table("access_log", "[access_log]");
     let access_log = access_log.and_then(|table| access_log::access_log(table, base_dir));
+    let traces = file.table("traces", "[traces]").and_then(traces::traces);
     let listeners = each(&file, "listener", MAX_FEW, |table| listener::listener(table, base_dir, references));
     let routes = each(&file, "route", MAX_MANY, |table| route::route(table, references));
     let clusters = each(&file, "cluster", MAX_MANY, |table| cluster::cluster(table, base_dir, references));
@@ -55,7 +57,7 @@ pub(super) fn config<'a>(file: Table<'a>, base_dir: &Path, references: &mut Refe
         file.sink.report(finding.expected("at least one [[listener]]"));
     }
     file.finish();
-    Config { admin, runtime, plugin_bounds, access_log, listeners, routes, clusters, plugins }
+    Config { admin, runtime, plugin_bounds, access_log, traces, listeners, routes, clusters, plugins }
 }
 
 /// The elements of an array of tables that could be read.

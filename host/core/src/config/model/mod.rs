@@ -4,6 +4,7 @@ mod access_log;
 mod cluster;
 mod rules;
 mod tls;
+mod traces;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -14,6 +15,7 @@ pub use access_log::*;
 pub use cluster::*;
 pub use rules::*;
 pub use tls::*;
+pub use traces::*;
 
 /// A whole configuration file. Names are unique within their list and every reference between them resolves.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +28,8 @@ pub struct Config {
     pub plugin_bounds: PluginBounds,
     /// `[access_log]`; none where there is no such table.
     pub access_log: Option<AccessLog>,
+    /// `[traces]`; none where there is no such table.
+    pub traces: Option<Traces>,
     /// `[[listener]]`, in file order.
     pub listeners: Vec<Listener>,
     /// `[[route]]`, in file order.
