@@ -1,7 +1,7 @@
 //! Connections that are passed on as a whole: to which cluster, to which of its endpoints, and then bytes both ways. Knows
 //! nothing of what they say but the name in a TLS client's first words.
 
-use std::{future::poll_fn, net::SocketAddr, pin::pin, rc::Rc, sync::Arc, task::Poll, time::Instant};
+use std::{future::poll_fn, net::SocketAddr, pin::pin, rc::Rc, sync::Arc, task::Poll};
 
 use bytes::Bytes;
 use rustls::server::Acceptor;
@@ -12,26 +12,20 @@ use tokio::{
 use witgate_core::{
     affinity::hash_key,
     config::{Algorithm, Tcp},
-    endpoint::{Endpoint, InFlight, Outcome},
-    limits::Counted,
     routing,
 };
 
 use super::{http::at_first, peek::peek, tls};
 use crate::{
-    generation::Cluster,
-    proxy,
+    proxy::{self, Opened},
     relay::{Abort, Relay},
     tls::Server,
-    upstream::{self, ConnectError, Full, Granted, Place, Stream},
+    upstream,
     worker::{
         Worker,
         conn::{Conn, Signal},
     },
 };
-
-/// Endpoints that are tried for one connection, at the most: HAProxy's.
-const TRIES: usize = 3;
 
 /// Bytes of a TLS client's first words that are looked at for a name: what fits in a record.
 const HELLO: usize = 16 << 10;
@@ -95,7 +89,7 @@ async fn pass_on<S>(
             Some(opened) => opened,
             None => return,
         },
-        None => Err(Unopened::Unrouted),
+        None => Err("no cluster is for the name that was asked for".to_owned()),
     };
     let mut opened = match opened {
         Ok(opened) => opened,
@@ -123,92 +117,17 @@ async fn unless_killed<T>(conn: &Conn, work: impl Future<Output = T>) -> Option<
     .await
 }
 
-/// A connection to an endpoint, with what is counted while it lives.
-struct Opened {
-    stream: Stream,
-    _in_flight: InFlight,
-    _admitted: Option<Counted>,
-    _place: Option<Place>,
-}
-
-/// Why a connection goes nowhere.
-#[derive(Debug, thiserror::Error)]
-enum Unopened {
-    #[error("no cluster is for the name that was asked for")]
-    Unrouted,
-    #[error("the cluster has no healthy endpoint")]
-    NoHealthyEndpoint,
-    #[error("the cluster has as many connections as it may")]
-    Full,
-    #[error("no endpoint could be connected to: {0}")]
-    Connect(#[from] ConnectError),
-}
-
-impl From<Full> for Unopened {
-    fn from(Full: Full) -> Self {
-        Self::Full
-    }
-}
-
-async fn open(worker: &Rc<Worker>, conn: &Conn, local: Option<SocketAddr>, name: &str) -> Result<Opened, Unopened> {
+/// A connection to an endpoint of the cluster of this name, or why there is none.
+async fn open(worker: &Worker, conn: &Conn, local: Option<SocketAddr>, name: &str) -> Result<Opened, String> {
     let cluster = {
         let generation = worker.live.load_for(conn.socket);
-        let index = generation.cluster_index(name).ok_or(Unopened::Unrouted)?;
-        generation.clusters.get(index).map(Arc::clone).ok_or(Unopened::Unrouted)?
+        let found = generation.cluster_index(name).and_then(|index| generation.clusters.get(index)).map(Arc::clone);
+        found.ok_or_else(|| format!("there is no cluster {name:?} any more"))?
     };
-    let admitted = cluster.circuit.as_ref().map(|circuit| circuit.admit()).transpose()?.flatten();
     // A client stays with its endpoint where a cluster hashes; what it hashes of a connection is the client's address.
     let hashes = matches!(cluster.native.algorithm(), Algorithm::RingHash | Algorithm::Maglev);
     let hash = hashes.then(|| hash_key(conn.peer_value().as_bytes()));
     let named = local.map(|local| (conn.peer(), SocketAddr::new(local.ip().to_canonical(), local.port())));
     let header = cluster.config.proxy_protocol.map(|version| upstream::proxy_header(version, named));
-    let (mut tried, mut failed) = (Vec::new(), None);
-    for _ in 0..TRIES.min(cluster.endpoints.len()) {
-        let began = Instant::now();
-        let picked = cluster.picker(began).pick(&cluster.cursor, hash, &tried, began, &mut || worker.random());
-        let Some((index, endpoint)) = picked.and_then(|index| Some((index, cluster.endpoints.get(index)?))) else {
-            break;
-        };
-        let in_flight = endpoint.begin();
-        match open_to(worker, &cluster, endpoint, header.as_deref()).await {
-            Ok((stream, place)) => {
-                let now = Instant::now();
-                let took = now.saturating_duration_since(began);
-                proxy::record(worker, Some(&cluster), endpoint, now, Some(took), Outcome::Success);
-                worker.cells().connected.up();
-                return Ok(Opened { stream, _in_flight: in_flight, _admitted: admitted, _place: place });
-            }
-            Err(ConnectError::Full) => return Err(Unopened::Full),
-            Err(error) => {
-                worker.cells().connect_failed.up();
-                proxy::record(worker, Some(&cluster), endpoint, Instant::now(), None, Outcome::Local);
-                proxy::tell_unconnected(worker, &cluster, endpoint, &error);
-                tried.push(u32::try_from(index).unwrap_or(u32::MAX));
-                failed = Some(error);
-            }
-        }
-    }
-    Err(failed.map_or(Unopened::NoHealthyEndpoint, Unopened::Connect))
-}
-
-/// A connection to this endpoint, with a place among those that the cluster may have.
-async fn open_to(
-    worker: &Worker,
-    cluster: &Cluster,
-    endpoint: &Arc<Endpoint>,
-    header: Option<&[u8]>,
-) -> Result<(Stream, Option<Place>), ConnectError> {
-    let timeout = cluster.config.connect_timeout;
-    let place = match cluster.circuit.as_ref().filter(|circuit| circuit.limits_connections()) {
-        None => None,
-        Some(circuit) => {
-            let ask = || worker.live.shared().note_crowded();
-            match worker.upstreams.grant(circuit, endpoint, timeout, ask).await? {
-                Granted::Place(place) => Some(place),
-                Granted::Connection(connection) => connection.into_place(),
-            }
-        }
-    };
-    let tls = cluster.tls.as_ref().map(|tls| (&**tls, tls.bare()));
-    Ok((upstream::open(endpoint, timeout, tls, header).await?, place))
+    proxy::open(worker, &cluster, hash, header.as_deref()).await.map_err(|error| error.to_string())
 }

@@ -59,6 +59,8 @@ pub struct Exchange {
     upgrade: bool,
     /// What its stream will be where it asks for that by HTTP/2.
     extended: Option<Box<OnUpgrade>>,
+    /// Whether it is a CONNECT.
+    connect: bool,
     /// Whether it is a call of gRPC.
     call: bool,
     /// Whether its client waits for less long than the route does.
@@ -72,6 +74,7 @@ pub struct Exchange {
 pub struct Switched {
     worker: Rc<Worker>,
     metrics: Arc<RouteMetrics>,
+    status: StatusCode,
     /// From the request's head to the switch.
     took: Duration,
     /// Where others are in flight with it.
@@ -99,6 +102,7 @@ impl Exchange {
             early: false,
             upgrade: false,
             extended: None,
+            connect: false,
             call: false,
             hurried: false,
             logged: None,
@@ -265,6 +269,16 @@ impl Exchange {
         self.upgrade
     }
 
+    /// It is a CONNECT.
+    pub fn connect(&mut self) {
+        self.connect = true;
+    }
+
+    /// Whether it is.
+    pub fn is_connect(&self) -> bool {
+        self.connect
+    }
+
     /// It asks for that by HTTP/2, where its stream is known.
     pub fn extended(&mut self, stream: Option<Box<OnUpgrade>>) {
         self.extended = stream;
@@ -284,7 +298,8 @@ impl Exchange {
     /// and for how long nothing may come then.
     pub fn switch(mut self, now: Instant, is_stream: bool) -> (Switched, Duration) {
         self.settled = true;
-        self.status = Some(StatusCode::SWITCHING_PROTOCOLS);
+        let status = if self.connect { StatusCode::OK } else { StatusCode::SWITCHING_PROTOCOLS };
+        self.status = Some(status);
         self.worker.cells().upgraded.up();
         if let Some(logged) = self.logged.take() {
             self.report(logged, self.took(now));
@@ -292,6 +307,7 @@ impl Exchange {
         let switched = Switched {
             worker: Rc::clone(&self.worker),
             metrics: Arc::clone(self.metrics()),
+            status,
             took: self.took(now),
             conn: is_stream.then(|| Rc::clone(&self.conn)),
             _in_flight: self.in_flight.take(),
@@ -464,7 +480,7 @@ impl Switched {
 
 impl Drop for Switched {
     fn drop(&mut self) {
-        self.metrics.record(self.worker.id, Some(StatusCode::SWITCHING_PROTOCOLS), self.took);
+        self.metrics.record(self.worker.id, Some(self.status), self.took);
         self.worker.cells().upgrades_ended.up();
         if let Some(conn) = &self.conn {
             conn.end();

@@ -73,7 +73,8 @@ impl Found {
 
 /// Refuses a request that could mean two things to two readers, and one that this proxy does not serve.
 pub fn check(head: &Head, found: &Found, conn: &Conn) -> Result<(), Reason> {
-    if head.method == Method::CONNECT {
+    // One that may be served has a path instead (`connect::begin`).
+    if head.method == Method::CONNECT && head.uri.authority().is_some() {
         return Err(Reason::MethodNotAllowed);
     }
     if found.hosts > 1 || (found.hosts == 0 && head.version == Version::HTTP_11) {

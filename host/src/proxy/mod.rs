@@ -4,6 +4,7 @@
 pub mod ask;
 mod attempt;
 mod body;
+mod connect;
 mod connected;
 pub mod decide;
 mod exchange;
@@ -17,6 +18,7 @@ mod reply;
 mod traced;
 mod tries;
 mod upgrade;
+mod whole;
 
 use std::{
     convert::Infallible,
@@ -33,9 +35,10 @@ use witgate_core::{config, request::Head};
 
 pub use attempt::choose;
 pub use body::Body;
-pub use exchange::{record, tell_unconnected, unread};
+pub use exchange::unread;
 pub use headers::{host_is_sound, is_chunked_only, is_trusted};
 pub use reply::raw_response;
+pub use whole::{Opened, open};
 
 use crate::{
     reason::Reason,
@@ -90,6 +93,15 @@ pub fn handle(worker: &Rc<Worker>, conn: &Rc<Conn>, request: Request<Incoming>) 
     match plan(worker, conn, &mut exchange, request) {
         Ok(Planned::Forward { head, body, fate, forward, decided, deadline }) => {
             let mut flight = Flight { head, body, fate, forward, decided, exchange };
+            if flight.exchange.is_connect() {
+                return Begun::Forwarded(Box::pin(async move {
+                    let opened = attempt::within(deadline.as_ref(), pin!(connect::open(&mut flight))).await;
+                    Ok(match opened {
+                        Ok(opened) => upgrade::tunnel(opened, flight.forward.cluster, flight.exchange),
+                        Err(reason) => refused(flight.exchange, reason),
+                    })
+                }));
+            }
             // A block, not a function: a function's future has room for its arguments twice.
             Begun::Forwarded(Box::pin(async move {
                 let outcome = attempt::within(deadline.as_ref(), pin!(attempt::forward(&mut flight))).await;
@@ -164,8 +176,11 @@ fn plan(
     exchange: &mut Exchange,
     mut request: Request<Incoming>,
 ) -> Result<Planned, Reason> {
-    if *request.method() == Method::CONNECT && request.version() == Version::HTTP_2 {
-        exchange.extended(upgrade::extended(&mut request, worker));
+    if *request.method() == Method::CONNECT {
+        match connect::is_plain(&request) {
+            true => connect::begin(&mut request, exchange)?,
+            false => exchange.extended(upgrade::extended(&mut request, worker)),
+        }
     }
     let generation = Rc::clone(exchange.generation());
     let index = generation.listener_index(conn.socket);
@@ -191,6 +206,9 @@ fn plan(
     }
     let route = index.and_then(|index| generation.routes.table.find(index, &head)).ok_or(Reason::NoRoute)?;
     exchange.routed(route);
+    if exchange.is_connect() && !upgrade::has(generation.config.routes.get(route), connect::WORD.as_bytes()) {
+        return Err(Reason::MethodNotAllowed);
+    }
     if upgrade {
         upgrade::admit(exchange, &mut head.headers, generation.config.routes.get(route))?;
     }

@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use base64::Engine;
@@ -25,11 +25,12 @@ use super::{
     Body,
     exchange::{Exchange, Switched},
     headers, reply,
+    whole::Opened,
 };
 use crate::{
     reason::Reason,
     relay::{Abort, Relay},
-    upstream::{Connection, Incoming},
+    upstream::{Connection, Incoming, Place, Stream},
     worker::{
         Worker,
         conn::Conn,
@@ -65,8 +66,7 @@ pub fn extended(request: &mut Request<hyper::body::Incoming>, worker: &Worker) -
 /// It is nothing without that.
 pub fn admit(exchange: &mut Exchange, headers: &mut HeaderMap, route: Option<&Route>) -> Result<(), Reason> {
     let protocol = headers.get(header::UPGRADE).map(|protocol| protocol.as_bytes());
-    let mut allowed = route.into_iter().flat_map(|route| &route.upgrade);
-    if protocol.is_some_and(|protocol| allowed.any(|one| one.as_bytes().eq_ignore_ascii_case(protocol))) {
+    if protocol.is_some_and(|protocol| has(route, protocol)) {
         exchange.upgrade();
     } else if exchange.is_extended() {
         return Err(Reason::MethodNotAllowed);
@@ -79,35 +79,60 @@ pub fn admit(exchange: &mut Exchange, headers: &mut HeaderMap, route: Option<&Ro
 /// The response of an endpoint that has switched protocols, behind which the connection is a [`Tunnel`]'s.
 #[cold]
 #[inline(never)]
-pub fn switch(
-    mut head: response::Parts,
-    incoming: Incoming,
-    mut exchange: Exchange,
-    now: std::time::Instant,
-) -> Response<Body> {
+pub fn switch(mut head: response::Parts, incoming: Incoming, mut exchange: Exchange, now: Instant) -> Response<Body> {
     let Incoming::Http1(incoming) = incoming else { return reply::response(Reason::UpstreamMalformed) };
     let (origin, early) = incoming.into_switched();
     let conn = Rc::clone(exchange.conn());
     let stream = exchange.take_extended();
     let (accounts, idle) = exchange.switch(now, stream.is_some());
-    let tunnel = Tunnel { origin, early, idle, accounts };
-    match stream {
-        None => conn.hand_over(Box::new(tunnel)),
-        Some(stream) => {
-            head.status = StatusCode::OK;
-            for name in [header::CONNECTION, header::UPGRADE, header::SEC_WEBSOCKET_ACCEPT] {
-                head.headers.remove(name);
-            }
-            tokio::task::spawn_local(tunnel.run_in(stream));
+    if stream.is_some() {
+        head.status = StatusCode::OK;
+        for name in [header::CONNECTION, header::UPGRADE, header::SEC_WEBSOCKET_ACCEPT] {
+            head.headers.remove(name);
         }
     }
+    Tunnel { origin: Origin::Switched(origin), early, idle, accounts }.begin(&conn, stream);
     Response::from_parts(head, Body::full(Bytes::new()))
+}
+
+/// The response to a CONNECT, behind which bytes go to what was opened and back.
+pub fn tunnel(opened: Opened, cluster: usize, mut exchange: Exchange) -> Response<Body> {
+    let Opened { stream, in_flight, admitted, place } = opened;
+    exchange.trying(cluster, in_flight);
+    exchange.admitted(admitted);
+    let conn = Rc::clone(exchange.conn());
+    let inner = exchange.take_extended();
+    let (accounts, idle) = exchange.switch(Instant::now(), inner.is_some());
+    let origin = Origin::Opened(Box::new((stream, place)));
+    Tunnel { origin, early: Bytes::new(), idle, accounts }.begin(&conn, inner);
+    Response::new(Body::full(Bytes::new()))
+}
+
+/// Whether a route lets connections go on in this protocol.
+pub fn has(route: Option<&Route>, protocol: &[u8]) -> bool {
+    route.is_some_and(|route| route.upgrade.iter().any(|one| one.as_bytes().eq_ignore_ascii_case(protocol)))
+}
+
+/// What leads to the endpoint. Closed with the tunnel: nobody knows what came over it.
+enum Origin {
+    /// What has carried the request that asked for it.
+    Switched(Box<Connection>),
+    /// What was opened for it, and its place.
+    Opened(Box<(Stream, Option<Place>)>),
+}
+
+impl Origin {
+    fn stream(&mut self) -> &mut Stream {
+        match self {
+            Self::Switched(connection) => connection.stream(),
+            Self::Opened(opened) => &mut opened.0,
+        }
+    }
 }
 
 /// A connection that goes on in another protocol.
 struct Tunnel {
-    /// Closed with it: nobody knows what came over it.
-    origin: Box<Connection>,
+    origin: Origin,
     /// What the endpoint said behind its response.
     early: Bytes,
     /// For how long nothing may come either way.
@@ -119,6 +144,14 @@ struct Tunnel {
 struct Inner(TokioIo<Upgraded>);
 
 impl Tunnel {
+    /// Goes on behind the response: in that stream, or in all of the client's connection.
+    fn begin(self, conn: &Conn, stream: Option<Box<OnUpgrade>>) {
+        match stream {
+            None => conn.hand_over(Box::new(self)),
+            Some(stream) => drop(tokio::task::spawn_local(self.run_in(stream))),
+        }
+    }
+
     /// Goes on in a stream of the client's connection, which carries others: that is not to be closed with it, and takes it with
     /// it where it is closed.
     async fn run_in(self, stream: Box<OnUpgrade>) {

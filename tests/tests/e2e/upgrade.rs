@@ -628,3 +628,77 @@ fn a_stream_that_may_not_switch_is_refused_and_one_that_breaks_ends() {
         );
     });
 }
+
+/// A proxy that takes CONNECT for one host.
+fn connecting(origin: &Origin) -> Running {
+    proxy::start(&format!(
+        "[[listener]]\nname = \"web\"\nlisten = \"127.0.0.1:0\"\n\
+         [[route]]\nname = \"tunnel\"\nhosts = [\"db.example\"]\nmethods = [\"CONNECT\"]\nupgrade = [\"connect\"]\ncluster = \"c\"\n\
+         [[route]]\nname = \"all\"\ncluster = \"c\"\n\
+         [[cluster]]\nname = \"c\"\nendpoints = [{{ address = \"{}\" }}]\n",
+        origin.address
+    ))
+}
+
+/// Sends back what comes, and "end" when nothing more does.
+fn parrot() -> Origin {
+    Origin::raw(|stream| {
+        let mut piece = [0; 4096];
+        while let Ok(n @ 1..) = stream.read(&mut piece) {
+            if stream.write_all(&piece[..n]).is_err() {
+                return;
+            }
+        }
+        let _ = stream.write_all(b"end");
+    })
+}
+
+#[test]
+fn connect_is_refused_but_where_a_route_has_it() {
+    let origin = parrot();
+    let running = connecting(&origin);
+    let mut client = running.client();
+    client.send("CONNECT db.example:5432 HTTP/1.1\r\nhost: db.example:5432\r\n\r\nearly").expect("it is taken");
+    let response = client.response(true).expect("a response");
+    assert_eq!((response.status, response.header("content-length")), (200, None), "{response:?}");
+    assert_eq!(client.exactly(5), b"early");
+    check_echo(&mut client, "late");
+    client.finish();
+    assert_eq!(client.rest(), b"end");
+    wait_for_metric(&running, "witgate_requests_total{route=\"tunnel\",code_class=\"2xx\"} 1");
+    for (request, status) in [
+        // Another host, no port, no authority, another than `Host` says, and one with a body.
+        ("CONNECT other.example:443 HTTP/1.1\r\nhost: other.example:443\r\n\r\n", 405),
+        ("CONNECT db.example HTTP/1.1\r\nhost: db.example\r\n\r\n", 400),
+        ("CONNECT / HTTP/1.1\r\nhost: db.example\r\n\r\n", 400),
+        ("CONNECT http://db.example:1/x HTTP/1.1\r\nhost: db.example\r\n\r\n", 400),
+        ("CONNECT user@db.example:1 HTTP/1.1\r\nhost: db.example\r\n\r\n", 400),
+        ("CONNECT db.example:1 HTTP/1.1\r\nhost: db.example\r\ncontent-length: 1\r\n\r\nx", 400),
+    ] {
+        let mut client = running.client();
+        client.send(request).expect("it is taken");
+        assert_eq!(client.response(true).expect("a response").status, status, "{request}");
+    }
+    assert_eq!(origin.connections(), 1);
+}
+
+#[test]
+fn connect_is_a_stream_of_http_2_as_well() {
+    let origin = parrot();
+    let running = connecting(&origin);
+    http2::runtime().block_on(async {
+        let mut client = http2::connect(running.web()).await;
+        for (authority, status) in [("db.example:5432", 200), ("other.example:1", 405)] {
+            let request = http::Request::connect(authority).body(()).expect("a request");
+            let (response, mut saying) = client.send_request(request, false).expect("a stream");
+            let response = response.await.expect("an answer");
+            assert_eq!(response.status().as_u16(), status);
+            if status == 200 {
+                saying.send_data(Bytes::from_static(b"hello"), true).expect("it is taken");
+                let (heard, _) = http2::read(response.into_body()).await.expect("a right end");
+                assert_eq!(heard, b"helloend");
+            }
+            client = client.ready().await.expect("it takes streams");
+        }
+    });
+}
