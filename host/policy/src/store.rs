@@ -7,7 +7,8 @@ mod recover;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -21,6 +22,8 @@ use crate::engine::hex;
 const VERSIONS: usize = 20;
 /// Bytes of a plugin's name.
 const NAME: usize = 64;
+/// The file that is locked. It holds the number of the process that has the directory.
+const LOCK: &str = "lock";
 
 /// The plugin store of a state directory.
 ///
@@ -37,7 +40,7 @@ pub struct Store {
     /// Plugins that are there and could not be read. An upload to one would begin anew at 1 over what is there.
     unusable: BTreeSet<String>,
     /// Held until the store is dropped or the process ends, however it ends.
-    _lock: File,
+    lock: File,
 }
 
 /// One stored version.
@@ -162,9 +165,44 @@ impl Store {
         let plugins = dir.join("plugins");
         disk::make_dir(dir)?;
         let lock = lock(dir)?;
+        sign(&lock).map_err(disk::at(&dir.join(LOCK)))?;
+        Self::open_locked(plugins, lock)
+    }
+
+    /// The same for a process that is to take the place of another one, which lends it its lock and changes nothing as long
+    /// as this one may still fail. This one writes nothing either, but what it mends, before it has called [`Store::sign`].
+    ///
+    /// # Errors
+    /// As [`Store::open`]: what is lent may be another directory's.
+    pub fn open_lent(dir: &Path, lent: File) -> Result<Self, StoreError> {
+        let identity = |found: &fs::Metadata| (found.dev(), found.ino());
+        let is_same = match (lent.metadata(), fs::metadata(dir.join(LOCK))) {
+            (Ok(lent), Ok(here)) => identity(&lent) == identity(&here),
+            _ => false,
+        };
+        if is_same { Self::open_locked(dir.join("plugins"), lent) } else { Self::open(dir) }
+    }
+
+    fn open_locked(plugins: PathBuf, lock: File) -> Result<Self, StoreError> {
         disk::make_dir(&plugins)?;
         let recover::Found { states, unusable, notes } = recover::recover(&plugins)?;
-        Ok(Self { plugins, notes, unusable, states: Mutex::new(states), _lock: lock })
+        Ok(Self { plugins, notes, unusable, states: Mutex::new(states), lock })
+    }
+
+    /// Its lock, for [`Store::open_lent`]: held until whoever has it lets go of it as well.
+    ///
+    /// # Errors
+    /// The system has no file descriptor for it.
+    pub fn lend_lock(&self) -> io::Result<File> {
+        self.lock.try_clone()
+    }
+
+    /// Notes that this process has the directory, for whoever is refused it.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn sign(&self) -> io::Result<()> {
+        sign(&self.lock)
     }
 
     /// What had to be mended when the store was opened, as sentences for the log.
@@ -379,23 +417,27 @@ pub fn check_name(name: &str) -> Result<(), StoreError> {
 }
 
 fn lock(dir: &Path) -> Result<File, StoreError> {
-    let path = dir.join("lock");
+    let path = dir.join(LOCK);
     let failed = |source| StoreError::Io { path: path.clone(), source };
     let mut file =
         fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
     match file.try_lock() {
-        Ok(()) => {}
+        Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
             let _ = file.read_to_string(&mut holder); // Only for the message.
             let holder = holder.trim();
             let holder = if holder.is_empty() { String::new() } else { format!(" (process {holder})") };
-            return Err(StoreError::InUse { dir: dir.to_owned(), holder });
+            Err(StoreError::InUse { dir: dir.to_owned(), holder })
         }
-        Err(TryLockError::Error(source)) => return Err(failed(source)),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
     }
-    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(failed)?;
-    Ok(file)
+}
+
+fn sign(lock: &File) -> io::Result<()> {
+    lock.set_len(0)?;
+    // At the start: a file that was lent shares its position.
+    lock.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0)
 }
 
 fn unix_now() -> u64 {

@@ -126,6 +126,34 @@ fn a_second_process_is_told_who_has_it() {
     open(dir.path());
 }
 
+/// The directory goes from one process to the next without a moment in which a third one could have it.
+#[test]
+fn a_lock_that_is_lent_holds_until_both_have_let_go_of_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let first = open(dir.path());
+    let put = first.put("a", b"one").expect("stored");
+    let lock = dir.path().join("lock");
+    fs::write(&lock, "1\n").expect("another process' number");
+    let second = Store::open_lent(dir.path(), first.lend_lock().expect("a file")).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(second.bytes("a", put.version).expect("it sees the same"), b"one");
+    assert_eq!(fs::read_to_string(&lock).expect("there"), "1\n", "it has not signed yet");
+    drop(first);
+    second.sign().expect("signed");
+    assert_eq!(fs::read_to_string(&lock).expect("there"), format!("{}\n", std::process::id()));
+    Store::open(dir.path()).expect_err("the second has it");
+    drop(second);
+    open(dir.path());
+}
+
+#[test]
+fn a_lock_of_another_directory_opens_nothing() {
+    let (dir, other) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let (first, lent) = (open(dir.path()), open(other.path()).lend_lock().expect("a file"));
+    let error = Store::open_lent(dir.path(), lent).expect_err("in use").to_string();
+    assert!(error.contains("in use by another witgate process"), "{error}");
+    drop(first);
+}
+
 #[test]
 fn the_file_last_taken_is_remembered() {
     let dir = tempfile::tempdir().expect("a directory");
