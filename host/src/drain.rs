@@ -1,7 +1,7 @@
 //! The way down: one token that everybody watches, and the count of what is still in flight.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -27,11 +27,14 @@ struct Shared {
     phase: watch::Sender<Phase>,
     /// Whether it is no longer [`Phase::Serve`]: every request asks, and the channel takes a lock to tell.
     begun: AtomicBool,
+    /// Sockets, by their index, that another process serves in this one's place.
+    handed_over: OnceLock<Vec<usize>>,
 }
 
 impl Default for Drain {
     fn default() -> Self {
-        Self(Arc::new(Shared { phase: watch::channel(Phase::Serve).0, begun: AtomicBool::new(false) }))
+        let phase = watch::channel(Phase::Serve).0;
+        Self(Arc::new(Shared { phase, begun: AtomicBool::new(false), handed_over: OnceLock::new() }))
     }
 }
 
@@ -51,6 +54,31 @@ impl Drain {
             }
             later
         });
+    }
+
+    /// Begins the drain of a process whose place another has taken, which serves these sockets now.
+    pub fn hand_over(&self, sockets: Vec<usize>) {
+        // It is handed over once.
+        let _ = self.0.handed_over.set(sockets);
+        self.advance(Phase::Drain);
+    }
+
+    /// Whether another process has taken the place of this one.
+    pub fn is_handed_over(&self) -> bool {
+        self.0.handed_over.get().is_some()
+    }
+
+    /// Whether another process serves this socket, with all that waits at it.
+    pub fn is_served_elsewhere(&self, socket: usize) -> bool {
+        self.0.handed_over.get().is_some_and(|sockets| sockets.contains(&socket))
+    }
+
+    /// Resolves once another process has taken the place of this one.
+    pub async fn handed_over(&self) {
+        self.reached(Phase::Drain).await;
+        if !self.is_handed_over() {
+            std::future::pending().await
+        }
     }
 
     /// Resolves once `phase` was reached.

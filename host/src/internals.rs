@@ -3,6 +3,7 @@
 
 pub use crate::control::{Sockets, Start};
 pub use crate::drain::Drain;
+pub use crate::inherited::Inherited;
 pub use crate::listen::http::serve;
 pub use crate::proxy::headers::{Found, check, client_address, remove_hop_by_hop, set_forwarded, to_origin};
 pub use crate::telemetry::access_log::{AccessLogs, Layout, Line, Stamp};

@@ -22,6 +22,7 @@ mod control;
 mod drain;
 mod files;
 mod generation;
+mod inherited;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals;
@@ -36,6 +37,7 @@ mod secrets;
 mod sockets;
 mod telemetry;
 mod tls;
+mod upgrade;
 mod upstream;
 mod watch;
 mod worker;

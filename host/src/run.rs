@@ -20,6 +20,7 @@ use crate::{
     admin::{self, Admin, AdminAddress, SocketFile},
     control::{self, Control, Order, Sockets, Source, Start, Started},
     drain::{Drain, Phase},
+    inherited::{HandOverError, Inherited},
     listen,
     secrets::{self, SecretError},
     sockets::BindError,
@@ -28,6 +29,7 @@ use crate::{
         traces::{Traces, TracesError},
     },
     tls::{Tls, TlsRefused},
+    upgrade::Upgrade,
     watch,
     worker::{Worker, conn::Signal},
 };
@@ -38,6 +40,7 @@ pub struct Proxy {
     admin: AdminAddress,
     socket_file: Weak<SocketFile>,
     token: String,
+    upgrade: Arc<Upgrade>,
     workers: Vec<JoinHandle<()>>,
     controller: Option<JoinHandle<()>>,
 }
@@ -74,6 +77,9 @@ pub enum StartError {
     /// The Wasm engine.
     #[error("{0}")]
     Engine(String),
+    /// Another process' place.
+    #[error("{0}")]
+    HandOver(#[from] HandOverError),
     /// Threads and runtimes.
     #[error("cannot start a worker: {0}")]
     Thread(#[from] io::Error),
@@ -97,18 +103,27 @@ impl Proxy {
     /// # Errors
     /// As [`Proxy::start`].
     pub fn start_from(config: Config, source: Source) -> Result<Self, StartError> {
-        Self::start_with(config, source, Drain::default())
+        Self::start_with(config, source, Drain::default(), Inherited::default())
     }
 
-    /// The same with a token of the caller's: a drain may begin before the start has ended, and then follows on it.
-    pub(crate) fn start_with(config: Config, source: Source, drain: Drain) -> Result<Self, StartError> {
+    /// The same with a token of the caller's, as a drain may begin before the start has ended, and then follows on it; and
+    /// with what the process has inherited.
+    pub(crate) fn start_with(
+        config: Config,
+        source: Source,
+        drain: Drain,
+        mut inherited: Inherited,
+    ) -> Result<Self, StartError> {
         let workers = match config.runtime.workers {
             0 => thread::available_parallelism().map_or(1, usize::from),
             n => n,
         };
         let state = config.runtime.state_dir.clone();
         let token = secrets::text(&config.admin.token_file)?;
-        let store = Store::open(&state)?;
+        let store = match inherited.lock.take() {
+            Some(lock) => Store::open_lent(&state, lock)?,
+            None => Store::open(&state)?,
+        };
         for note in store.notes() {
             tracing::warn!(%note, "the plugin store was mended");
         }
@@ -121,9 +136,11 @@ impl Proxy {
         let access_log = access_logs.next(config.access_log.as_ref(), None)?;
         let spans = Arc::default();
         let traces = Traces::next(config.traces.as_ref(), None, &spans)?;
-        let sockets = Sockets::bind(&config, None, workers)?;
-        let admin = admin::bind(&config.admin.listen)
+        let sockets = Sockets::bind(&config, None, workers, &mut inherited)?;
+        let admin = admin::bind(&config.admin.listen, inherited.take_admin(&config.admin.listen))
             .map_err(|source| StartError::Admin { address: admin::show(&config.admin.listen), source })?;
+        let taken = inherited.close_rest();
+        let predecessor = inherited.predecessor;
         let cache = CacheOptions { dir: state.join("cache"), key: artefact_key };
         let engine = Engine::new(EngineOptions {
             memory_ceiling: config.plugin_bounds.memory_ceiling,
@@ -132,12 +149,15 @@ impl Proxy {
         })
         .map_err(|error| StartError::Engine(error.to_string()))?;
         let (address, socket_file) = (admin.address().clone(), admin.socket_file());
-        // Before plugins are compiled, which may take long: who asks whether the process lives is answered meanwhile.
+        let (lent, listen) = (admin.lend()?, admin::show(&config.admin.listen));
+        // Before plugins are compiled, which may take long: who asks whether the process lives is answered meanwhile, unless
+        // a predecessor answers better.
         let (open, started) = tokio::sync::watch::channel(None);
-        let controller = Some(start_control(admin, token.clone(), drain.clone(), started)?);
+        let first = if predecessor.is_some() { First::Started } else { First::Listen };
+        let controller = Some(start_control((admin, first), token.clone(), drain.clone(), started)?);
         let (orders, obeying) = (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
         let config = Arc::new(config);
-        let control = Control::start(Start {
+        let (control, opening) = Control::start(Start {
             config,
             source,
             engine,
@@ -151,14 +171,27 @@ impl Proxy {
             spans,
             traces,
             drain,
+            is_successor: predecessor.is_some(),
         });
         for (listener, address) in control.live.load().listeners() {
             tracing::info!(listener = listener.name, %address, "listening");
         }
         // Dropped where workers cannot be started, which ends what was.
-        let mut proxy = Self { control, admin: address, socket_file, token, workers: Vec::new(), controller };
+        let upgrade = Arc::new(Upgrade::new(&control, lent, listen, Weak::clone(&socket_file)));
+        let mut proxy = Self { control, admin: address, socket_file, token, upgrade, workers: Vec::new(), controller };
         proxy.workers = start_workers(&proxy.control, obeying)?;
+        if let Some(predecessor) = predecessor {
+            // Up to here this may fail, and the predecessor serves on with all that it had.
+            predecessor.wait_for_turn(taken)?;
+            if let Some(file) = proxy.socket_file.upgrade() {
+                file.own();
+            }
+        }
+        proxy.control.open(opening);
         open.send_replace(Some(Arc::clone(&proxy.control)));
+        if let Some(predecessor) = predecessor {
+            predecessor.tell_serving();
+        }
         Ok(proxy)
     }
 
@@ -180,6 +213,11 @@ impl Proxy {
     /// What is to be removed where the process ends without dropping this.
     pub(crate) fn socket_file(&self) -> Weak<SocketFile> {
         self.socket_file.clone()
+    }
+
+    /// What hands this one's place over to another process.
+    pub(crate) fn upgrade(&self) -> &Arc<Upgrade> {
+        &self.upgrade
     }
 
     /// What the admin API asks for.
@@ -304,12 +342,34 @@ async fn work(worker: Rc<Worker>, orders: UnboundedReceiver<Order>) {
 /// How long connections that are cut may take for it.
 const LAST_TURN: Duration = Duration::from_millis(500);
 
-fn start_control(admin: Admin, token: String, drain: Drain, started: Started) -> Result<JoinHandle<()>, StartError> {
-    let stop = drain.clone();
+/// What the admin API waits for before it listens.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum First {
+    Listen,
+    Started,
+}
+
+fn start_control(
+    (admin, first): (Admin, First),
+    token: String,
+    drain: Drain,
+    started: Started,
+) -> Result<JoinHandle<()>, StartError> {
+    let (stop, handed) = (drain.clone(), drain.clone());
     let serve = move || -> io::Result<()> {
         let runtime = runtime()?;
         runtime.block_on(async {
-            tokio::task::spawn_local(admin.serve(started.clone(), token));
+            let asked = started.clone();
+            tokio::task::spawn_local(async move {
+                if first == First::Started {
+                    control::started(asked.clone()).await;
+                }
+                // Where another process has the socket, it alone is to answer.
+                tokio::select! {
+                    () = admin.serve(asked, token) => {}
+                    () = handed.handed_over() => {}
+                }
+            });
             tokio::task::spawn_local(async move {
                 if let Some(control) = control::started(started).await {
                     tokio::task::spawn_local(watch::health::run(Arc::clone(&control)));

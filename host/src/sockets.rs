@@ -7,7 +7,7 @@ use std::{
 };
 
 use rustix::process::{Resource, getrlimit};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::sync::Semaphore;
 use witgate_core::config::{self, Config};
 
@@ -27,7 +27,7 @@ pub struct Bound {
     pub clients: Arc<Clients>,
 }
 
-/// The sockets for one address, one a worker.
+/// The sockets for one address: one a worker, or more of those that were inherited.
 pub type Shares = Vec<TcpListener>;
 
 /// Binds one listener's address `workers` times. `alone` says that this process has no socket yet that it could meet there.
@@ -40,16 +40,67 @@ pub fn bind(listener: &config::Listener, workers: usize, alone: bool) -> Result<
     // The kernel lets several sockets of one user share an address when all say so. Another process of the same user
     // would be let in as well, so a first bind without that wish asks whether the address is free.
     if alone && address.port() != 0 {
-        drop(socket(*address, false).map_err(explain)?);
+        drop(socket(*address, Use::Ask).map_err(explain)?);
     }
-    let first = socket(*address, true).map_err(explain)?;
+    let first = socket(*address, Use::Listen).map_err(explain)?;
     let address = first.local_addr().map_err(explain)?;
     let mut shares = vec![first];
     for _ in 1..workers {
-        shares.push(socket(address, true).map_err(explain)?);
+        shares.push(socket(address, Use::Listen).map_err(explain)?);
     }
-    let permits = Arc::new(Semaphore::new(permits(limits.connections)));
-    Ok((Bound { address, permits, clients: Arc::default() }, shares))
+    Ok((Bound::at(address, limits), shares))
+}
+
+/// The same with sockets that the process has inherited, one at least. All of them are kept, whatever the number of workers:
+/// the kernel has clients wait at each, and would reset them at one that is closed. Where there are more workers, others
+/// are added, on which [`listen`] has to be called; or workers share one.
+///
+/// # Errors
+/// What the system says, with the listener and the address.
+pub fn adopt(
+    listener: &config::Listener,
+    workers: usize,
+    mut given: Vec<TcpListener>,
+) -> Result<(Bound, Shares), BindError> {
+    let explain = |source: io::Error| BindError { name: listener.name.clone(), address: listener.listen, source };
+    for socket in &given {
+        socket.set_nonblocking(true).map_err(explain)?;
+        SockRef::from(socket).set_tcp_nodelay(true).map_err(explain)?;
+    }
+    let first = given.first().ok_or_else(|| explain(io::ErrorKind::InvalidInput.into()))?;
+    let address = first.local_addr().map_err(explain)?;
+    let shares_address = given.iter().all(|socket| SockRef::from(socket).reuse_port().unwrap_or(false));
+    for missing in 0..workers.saturating_sub(given.len()) {
+        // It may be refused to a process that has no right to bind such a port any more.
+        let other = if shares_address { socket(address, Use::ListenLater).ok() } else { None };
+        given.push(other.map_or_else(|| given[missing].try_clone(), Ok).map_err(explain)?);
+    }
+    Ok((Bound::at(address, &listener.limits), given))
+}
+
+/// Has the kernel take connections, where it does not already. Only once nothing can fail: whom it has taken for a process
+/// that ends is reset.
+///
+/// # Errors
+/// What the system says.
+pub fn listen(share: &TcpListener) -> io::Result<()> {
+    SockRef::from(share).listen(BACKLOG)
+}
+
+impl Bound {
+    fn at(address: SocketAddr, limits: &config::ListenerLimits) -> Self {
+        let permits = Arc::new(Semaphore::new(permits(limits.connections)));
+        Self { address, permits, clients: Arc::default() }
+    }
+}
+
+/// What a socket is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    /// To see whether the address is free.
+    Ask,
+    Listen,
+    ListenLater,
 }
 
 /// Permits for so many connections.
@@ -78,16 +129,16 @@ fn hint(source: &io::Error) -> &'static str {
     }
 }
 
-fn socket(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
+fn socket(address: SocketAddr, purpose: Use) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(reuse_port)?;
+    socket.set_reuse_port(purpose != Use::Ask)?;
     socket.set_nonblocking(true)?;
     // Small responses must not wait for the acknowledgement of the one before. What is accepted inherits it, which saves a
     // system call for each connection.
     socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
-    if reuse_port {
+    if purpose == Use::Listen {
         socket.listen(BACKLOG)?;
     }
     Ok(socket.into())

@@ -14,7 +14,7 @@ use tokio::{
 };
 use witgate::{
     Control, Source,
-    internals::{AccessLogs, Conn, Connection, Drain, Sockets, Start, Stream, Tls, Worker, serve},
+    internals::{AccessLogs, Conn, Connection, Drain, Inherited, Sockets, Start, Stream, Tls, Worker, serve},
 };
 use witgate_core::config;
 use witgate_policy::{CacheOptions, Engine, EngineOptions, Store};
@@ -161,12 +161,12 @@ fn control(text: &str) -> Arc<Control> {
     let options = EngineOptions { memory_ceiling: 16 << 20, max_instances: 16, cache: Some(cache) };
     let engine = Engine::new(options).expect("an engine");
     let store = Store::open(&state.path().join("state")).expect("a store");
-    let sockets = Sockets::bind(&config, None, 1).expect("a port that is free");
+    let sockets = Sockets::bind(&config, None, 1, &mut Inherited::default()).expect("a port that is free");
     let tls = Tls::default();
     let orders = vec![tokio::sync::mpsc::unbounded_channel().0];
     let access_logs = AccessLogs::default();
     let access_log = access_logs.next(config.access_log.as_ref(), None).expect("it can be opened");
-    Control::start(Start {
+    let (control, _opening) = Control::start(Start {
         config: Arc::new(config),
         source: Source::default(),
         engine,
@@ -178,5 +178,7 @@ fn control(text: &str) -> Arc<Control> {
         access_logs,
         access_log,
         drain: Drain::default(),
-    })
+        is_successor: false,
+    });
+    control
 }

@@ -91,6 +91,7 @@ mod accepted {
         assert_eq!(config.admin.token_file, PathBuf::from("/etc/witgate/admin.token"));
         assert_eq!(config.runtime.state_dir, PathBuf::from("/etc/witgate/state"));
         assert_eq!(config.runtime.drain_timeout, Duration::from_secs(30));
+        assert_eq!(config.runtime.upgrade_timeout, Duration::from_secs(60));
         assert_eq!(config.plugin_bounds.memory_ceiling, 256 << 20);
         assert_eq!(config.access_log, None);
         let [listener] = &config.listeners[..] else { panic!("{:?}", config.listeners) };
@@ -121,6 +122,7 @@ mod accepted {
         assert_eq!(config.admin.listen, AdminListen::Unix("/etc/witgate/run/witgate.sock".into()));
         assert_eq!(config.runtime.state_dir, PathBuf::from("/var/lib/witgate"));
         assert_eq!(config.runtime.drain_timeout, Duration::ZERO);
+        assert_eq!(config.runtime.upgrade_timeout, Duration::from_secs(300));
         let limits = &config.listeners[0].limits;
         assert_eq!(
             (limits.connections, limits.body, limits.requests_per_connection),

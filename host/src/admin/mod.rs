@@ -58,6 +58,7 @@ mod work;
 
 use std::{
     io,
+    os::fd::OwnedFd,
     sync::{Arc, Weak},
 };
 
@@ -65,19 +66,19 @@ use witgate_core::config::AdminListen;
 
 pub use socket::{AdminAddress, SocketFile};
 
-use crate::control::Started;
+use crate::{control::Started, inherited::AdminSocket};
 
 /// The admin API's socket, bound and not yet served. A Unix socket's file goes when this, or its serving, is dropped.
 #[derive(Debug)]
 pub struct Admin(socket::Bound);
 
-/// Binds the socket. A Unix socket is its owner's alone (mode 0600) and takes the place of one that a dead process
+/// Binds the socket, where none is `given`. A Unix socket is its owner's alone (mode 0600) and takes the place of one that a dead process
 /// left.
 ///
 /// # Errors
 /// The address is taken, or the system refuses.
-pub fn bind(listen: &AdminListen) -> io::Result<Admin> {
-    socket::Bound::new(listen).map(Admin)
+pub fn bind(listen: &AdminListen, given: Option<AdminSocket>) -> io::Result<Admin> {
+    socket::Bound::new(listen, given).map(Admin)
 }
 
 /// The address as it is configured, for messages.
@@ -97,6 +98,14 @@ impl Admin {
     /// The Unix socket's file, as long as it is served; of TCP none ever.
     pub fn socket_file(&self) -> Weak<SocketFile> {
         self.0.file.as_ref().map(Arc::downgrade).unwrap_or_default()
+    }
+
+    /// A duplicate of the socket, for a process that is to take this one's place.
+    ///
+    /// # Errors
+    /// There is no file descriptor for it.
+    pub fn lend(&self) -> io::Result<OwnedFd> {
+        self.0.lend()
     }
 
     /// Serves until dropped; before the control plane has started, the probes only. Belongs into a local runtime:

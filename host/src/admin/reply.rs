@@ -174,6 +174,9 @@ impl From<ControlError> for ApiError {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, error).with("errors", errors).with("count", count)
             }
             ControlError::Write { .. } => Self::internal(text),
+            ControlError::Upgrading => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, text).header(header::RETRY_AFTER, "1")
+            }
         }
     }
 }

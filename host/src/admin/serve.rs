@@ -157,6 +157,8 @@ async fn reply(office: &Office, guest: Guest, request: Request<Incoming>) -> Res
     }
     // Who has no token must not keep a connection that others could need.
     let keeps = !guest.lent && access::require_token(request.headers(), &office.token).is_ok();
+    // Nor one to a process that has handed over: the next request is the other's.
+    let keeps = keeps && !office.is_handed_over();
     let mut reply = match office.desk() {
         Some(desk) => handle(desk, guest.peer, request).await,
         None => starting(&request),
@@ -242,6 +244,10 @@ async fn answer(resource: Resource, call: Call) -> Result<Reply, ApiError> {
 }
 
 impl Office {
+    fn is_handed_over(&self) -> bool {
+        self.desk.get().is_some_and(|desk| desk.control.drain.is_handed_over())
+    }
+
     /// None until the proxy has started.
     fn desk(&self) -> Option<Rc<Desk>> {
         if self.desk.get().is_none() {

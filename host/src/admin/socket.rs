@@ -6,18 +6,26 @@ use std::{
     future::poll_fn,
     io,
     net::SocketAddr,
-    os::unix::{
-        fs::{FileTypeExt, MetadataExt, PermissionsExt},
-        net::{UnixListener, UnixStream},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{
+            fs::{FileTypeExt, MetadataExt, PermissionsExt},
+            net::{UnixListener, UnixStream},
+        },
     },
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll, ready},
 };
 
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use witgate_core::config::AdminListen;
+
+use crate::inherited::AdminSocket;
 
 /// Connections that the kernel completes while the server is busy.
 const BACKLOG: i32 = 128;
@@ -74,7 +82,33 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
 
 impl Bound {
-    pub(super) fn new(listen: &AdminListen) -> io::Result<Self> {
+    /// What was given, or what is bound otherwise.
+    pub(super) fn new(listen: &AdminListen, given: Option<AdminSocket>) -> io::Result<Self> {
+        match (listen, given) {
+            (AdminListen::Tcp(_), Some(AdminSocket::Tcp(socket))) => {
+                socket.set_nonblocking(true)?;
+                let address = AdminAddress::Tcp(socket.local_addr()?);
+                Ok(Self { address, socket: Std::Tcp(socket), file: None })
+            }
+            (AdminListen::Unix(path), Some(AdminSocket::Unix(socket, removes))) => {
+                socket.set_nonblocking(true)?;
+                // Not before it is this process' turn, and never where a service manager has made it.
+                let file = if removes { Some(Arc::new(SocketFile::lent(path)?)) } else { None };
+                Ok(Self { address: AdminAddress::Unix(path.clone()), socket: Std::Unix(socket), file })
+            }
+            (listen, _) => Self::bind(listen),
+        }
+    }
+
+    /// A duplicate, for a process that is to take this one's place.
+    pub(super) fn lend(&self) -> io::Result<OwnedFd> {
+        match &self.socket {
+            Std::Tcp(socket) => socket.as_fd().try_clone_to_owned(),
+            Std::Unix(socket) => socket.as_fd().try_clone_to_owned(),
+        }
+    }
+
+    fn bind(listen: &AdminListen) -> io::Result<Self> {
         match listen {
             AdminListen::Tcp(address) => {
                 let socket = std::net::TcpListener::bind(address)?;
@@ -175,18 +209,40 @@ fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
 pub struct SocketFile {
     path: PathBuf,
     identity: (u64, u64),
+    /// Whether it goes with this process.
+    own: AtomicBool,
 }
 
 impl SocketFile {
     fn new(path: &Path) -> io::Result<Self> {
-        Ok(Self { path: path.to_owned(), identity: identity(path)? })
+        Ok(Self { path: path.to_owned(), identity: identity(path)?, own: AtomicBool::new(true) })
+    }
+
+    /// One that goes with another process, until that leaves it to this one.
+    fn lent(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), identity: identity(path)?, own: AtomicBool::new(false) })
     }
 }
 
 impl SocketFile {
+    /// Takes it over from the process that made it.
+    pub fn own(&self) {
+        self.own.store(true, Relaxed);
+    }
+
+    /// Leaves it to another process.
+    pub fn disown(&self) {
+        self.own.store(false, Relaxed);
+    }
+
+    /// Whether it is this process' to remove.
+    pub fn is_own(&self) -> bool {
+        self.own.load(Relaxed)
+    }
+
     /// Removes it now: for a process that ends without running destructors.
     pub fn remove(&self) {
-        if identity(&self.path).is_ok_and(|found| found == self.identity) {
+        if self.is_own() && identity(&self.path).is_ok_and(|found| found == self.identity) {
             // If it cannot be removed now, the next start finds it stale and removes it.
             let _ = fs::remove_file(&self.path);
         }
@@ -209,7 +265,7 @@ mod tests {
     use super::*;
 
     fn bind(path: &Path) -> io::Result<Bound> {
-        Bound::new(&AdminListen::Unix(path.to_owned()))
+        Bound::new(&AdminListen::Unix(path.to_owned()), None)
     }
 
     #[test]
@@ -250,8 +306,29 @@ mod tests {
     }
 
     #[test]
+    fn one_that_is_lent_stays_until_it_is_left_to_this_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("admin.sock");
+        let first = bind(&path).unwrap();
+        let lent = || {
+            let socket = AdminSocket::Unix(UnixListener::from(first.lend().unwrap()), true);
+            Bound::new(&AdminListen::Unix(path.clone()), Some(socket)).unwrap()
+        };
+        drop(lent());
+        assert!(path.exists(), "it is the first one's still");
+        let second = lent();
+        second.file.as_ref().unwrap().own();
+        first.file.as_ref().unwrap().disown();
+        drop(first);
+        assert!(path.exists(), "it is the second one's");
+        assert!(UnixStream::connect(&path).is_ok());
+        drop(second);
+        assert!(!path.exists());
+    }
+
+    #[test]
     fn port_0_is_resolved() {
-        let bound = Bound::new(&AdminListen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)))).unwrap();
+        let bound = Bound::new(&AdminListen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0))), None).unwrap();
         assert!(matches!(bound.address, AdminAddress::Tcp(address) if address.port() != 0), "{}", bound.address);
     }
 }

@@ -441,7 +441,7 @@ fn who_has_no_token_keeps_no_connection() {
 
 #[test]
 fn before_the_start_has_ended_it_lives_and_is_not_ready() {
-    let admin = super::bind(&AdminListen::Tcp(([127, 0, 0, 1], 0).into())).unwrap();
+    let admin = super::bind(&AdminListen::Tcp(([127, 0, 0, 1], 0).into()), None).unwrap();
     let AdminAddress::Tcp(address) = *admin.address() else { panic!("not TCP") };
     let (open, started) = tokio::sync::watch::channel(None);
     let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();

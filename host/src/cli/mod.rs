@@ -10,6 +10,7 @@ mod lines;
 mod load;
 mod logging;
 mod plugin;
+mod replacement;
 mod run;
 mod show;
 mod signals;

@@ -12,7 +12,7 @@ use super::{
     logging::{self, Format},
     signals, supervisor,
 };
-use crate::sockets;
+use crate::{Proxy, inherited::Inherited, sockets};
 
 /// Serve traffic until SIGTERM, which drains.
 #[derive(Debug, clap::Args)]
@@ -31,6 +31,31 @@ pub(super) struct Arguments {
 /// Serves until a drain has ended, whoever began it.
 pub(super) fn command(arguments: Arguments) -> Outcome {
     logging::start(arguments.log, "info")?;
+    let inherited = Inherited::from_environment().map_err(Failed::new)?;
+    let predecessor = inherited.predecessor;
+    let proxy = start(arguments, inherited).inspect_err(|failed| {
+        if let Some(predecessor) = predecessor {
+            predecessor.tell_failed(&failed.message);
+        }
+    })?;
+    // What was said of the start is in the log before anybody is told that it has ended.
+    logging::finish();
+    // Whoever reads these lines may be gone, or busy: that is no reason not to serve, nor to stay.
+    let stdout = Lines::to(io::stdout(), "witgate-stdout", ())
+        .map_err(|error| Failed::new(format!("cannot write to stdout: {error}")))?;
+    let listening = proxy.listeners().into_iter().map(|(name, address)| format!("listening {name} {address}\n"));
+    stdout.say(listening.chain([format!("admin {}\n", proxy.admin())]).collect::<String>());
+    // In an upgrade the service is ready already, and hears of its new process by the one that it knows.
+    if predecessor.is_none() {
+        supervisor::tell(NotifyState::Ready);
+    }
+    proxy.wait();
+    tracing::info!("drained");
+    stdout.finish();
+    Ok(())
+}
+
+fn start(arguments: Arguments, inherited: Inherited) -> Outcome<Proxy> {
     let (parsed, source) = match arguments.config.or(arguments.file) {
         Some(file) => load::with_source(&file)?,
         None => load::default_with_source()?,
@@ -41,19 +66,7 @@ pub(super) fn command(arguments: Arguments) -> Outcome {
     }
     raise_file_limit();
     sockets::warn_of_few_files(&parsed.config);
-    let proxy = signals::start(parsed.config, source)?;
-    // What was said of the start is in the log before anybody is told that it has ended.
-    logging::finish();
-    // Whoever reads these lines may be gone, or busy: that is no reason not to serve, nor to stay.
-    let stdout = Lines::to(io::stdout(), "witgate-stdout", ())
-        .map_err(|error| Failed::new(format!("cannot write to stdout: {error}")))?;
-    let listening = proxy.listeners().into_iter().map(|(name, address)| format!("listening {name} {address}\n"));
-    stdout.say(listening.chain([format!("admin {}\n", proxy.admin())]).collect::<String>());
-    supervisor::tell(NotifyState::Ready);
-    proxy.wait();
-    tracing::info!("drained");
-    stdout.finish();
-    Ok(())
+    signals::start(parsed.config, source, Some(inherited))
 }
 
 /// Each connection is a file descriptor, and the soft limit is often 1,024 for the sake of programs that use `select`.

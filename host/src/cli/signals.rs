@@ -1,5 +1,5 @@
 //! Signals of a serving process: the first SIGTERM or SIGINT drains, the second one ends it at once; SIGHUP has the
-//! configuration read again, SIGUSR1 the access log opened anew.
+//! configuration read again, SIGUSR1 the access log opened anew, SIGUSR2 the binary started anew in this process' place.
 
 use std::{
     io, process,
@@ -15,12 +15,14 @@ use tokio::{
 
 use witgate_core::config::Config;
 
-use super::{Failed, Outcome, logging, show::warn_line, supervisor};
+use super::{Failed, Outcome, logging, replacement, show::warn_line, supervisor};
 use crate::{
     Proxy,
     admin::SocketFile,
     control::{Control, Source},
     drain::{Drain, Phase},
+    inherited::Inherited,
+    upgrade::Upgrade,
 };
 
 /// What signals mean something to, once it has started.
@@ -29,17 +31,22 @@ struct Left {
     /// The admin API's socket: a process that ends at once takes it with it.
     socket: OnceLock<Weak<SocketFile>>,
     control: OnceLock<Weak<Control>>,
+    upgrade: OnceLock<Weak<Upgrade>>,
 }
 
 /// Starts a proxy that obeys signals from the first moment on: one that comes before it serves drains it then, so that
-/// no connection that the kernel has taken is lost.
-pub(super) fn start(config: Config, source: Source) -> Outcome<Proxy> {
+/// no connection that the kernel has taken is lost. One that does not ask what it has inherited cannot be upgraded either.
+pub(super) fn start(config: Config, source: Source, inherited: Option<Inherited>) -> Outcome<Proxy> {
+    let inherits = inherited.is_some();
     let (drain, left) = (Drain::default(), Arc::<Left>::default());
     watch(drain.clone(), Arc::clone(&left)).map_err(|error| Failed::new(format!("cannot watch signals: {error}")))?;
-    let proxy = Proxy::start_with(config, source, drain).map_err(Failed::new)?;
+    let proxy = Proxy::start_with(config, source, drain, inherited.unwrap_or_default()).map_err(Failed::new)?;
     // Nobody else sets them.
     let _ = left.socket.set(proxy.socket_file());
     let _ = left.control.set(Arc::downgrade(proxy.control()));
+    if inherits {
+        let _ = left.upgrade.set(Arc::downgrade(proxy.upgrade()));
+    }
     Ok(proxy)
 }
 
@@ -54,13 +61,17 @@ fn watch(drain: Drain, left: Arc<Left>) -> io::Result<()> {
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
             user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
         }
     };
     thread::Builder::new().name("witgate-signals".to_owned()).spawn(move || {
         runtime.block_on(async {
             let told = async {
                 drain.reached(Phase::Drain).await;
-                supervisor::tell(NotifyState::Stopping);
+                // Of a service that goes on by another process nobody is told that it stops.
+                if !drain.is_handed_over() {
+                    supervisor::tell(NotifyState::Stopping);
+                }
             };
             tokio::join!(told, follow(&drain, &left, signals));
         });
@@ -74,6 +85,7 @@ struct Signals {
     interrupt: Signal,
     hang_up: Signal,
     user1: Signal,
+    user2: Signal,
 }
 
 async fn follow(drain: &Drain, left: &Left, mut signals: Signals) {
@@ -86,6 +98,13 @@ async fn follow(drain: &Drain, left: &Left, mut signals: Signals) {
                 // Before it has started there is nothing to be opened anew.
                 if let Some(control) = left.control.get().and_then(Weak::upgrade) {
                     control.access_logs.reopen();
+                }
+                continue;
+            }
+            _ = signals.user2.recv() => {
+                match left.upgrade.get().and_then(Weak::upgrade) {
+                    Some(upgrade) => replacement::begin(upgrade),
+                    None => tracing::warn!("SIGUSR2: no upgrade, as the proxy is starting, or is not that of `witgate run`"),
                 }
                 continue;
             }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use witgate_core::config::{self, Config};
-use witgate_policy::{Code, Engine, Plugin, Refused, Settings, Stage, Store};
+use witgate_policy::{Code, Engine, Plugin, Refused, Settings, Stage, Store, StoreError};
 
 use super::{ControlError, ONLY_CHECKED, largest_upload, plugin_names, settings_of, uses::tell_unanswered};
 use crate::{files, generation::Slot, telemetry::Telemetry};
@@ -16,6 +16,7 @@ pub(super) fn slots(
     config: &Config,
     telemetry: &Telemetry,
     before: &BTreeMap<String, Slot>,
+    mut later: Option<&mut Vec<Taken>>,
 ) -> (BTreeMap<String, Slot>, Vec<(String, String)>) {
     let (mut slots, mut failed) = (BTreeMap::new(), Vec::new());
     let most = largest_upload(config);
@@ -23,7 +24,7 @@ pub(super) fn slots(
         let settings = settings_of(config, &name);
         let before = before.get(&name);
         let live = before.filter(|slot| slot.settings == settings).and_then(|slot| slot.live.as_ref());
-        let slot = match boot(engine, store, &settings, most, telemetry, live) {
+        let slot = match boot(engine, store, &settings, most, telemetry, live, later.as_deref_mut()) {
             Ok(live) => {
                 tell_unanswered(config, live.as_deref(), &settings);
                 Slot { live, broken: None, settings }
@@ -53,16 +54,19 @@ fn boot(
     most: files::Limit,
     telemetry: &Telemetry,
     live: Option<&Arc<Plugin>>,
+    later: Option<&mut Vec<Taken>>,
 ) -> Result<Option<Arc<Plugin>>, ControlError> {
     let name = settings.name.as_str();
-    if let Some(path) = &settings.path
-        && let Err(error) = take_file(engine, store, settings, (path, most), telemetry)
-    {
-        // What was active before serves on; where nothing was, there is nothing to fall back to but native decisions.
-        if store.plugin(name).is_none_or(|stored| stored.active.version.is_none()) {
-            return Err(error);
+    if let Some(path) = &settings.path {
+        match take_file(engine, store, settings, (path, most), telemetry, later) {
+            Ok(None) => {}
+            Ok(Some(plugin)) => return Ok(Some(plugin)),
+            // What was active before serves on; where nothing was, there is nothing to fall back to but native decisions.
+            Err(error) if store.plugin(name).is_none_or(|stored| stored.active.version.is_none()) => return Err(error),
+            Err(error) => {
+                tracing::error!(plugin = name, %error, "the plugin's file cannot be used; the active version stays");
+            }
         }
-        tracing::error!(plugin = name, %error, "the plugin's file cannot be used; the active version stays");
     }
     let Some(version) = store.plugin(name).and_then(|stored| stored.active.version) else { return Ok(None) };
     if let Some(live) = live.filter(|live| live.version() == version) {
@@ -73,23 +77,53 @@ fn boot(
     Ok(Some(admit(engine, settings, version, code, telemetry, &|_| {})?))
 }
 
-/// Stores and activates the configured file where it is not the one that was taken last.
+/// A configured file that is live, and yet to be stored.
+pub(super) struct Taken {
+    name: String,
+    bytes: Vec<u8>,
+}
+
+impl Taken {
+    /// The plugin's name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Stores and activates it.
+    pub(super) fn store(self, store: &Store) -> Result<(), StoreError> {
+        let put = store.put(&self.name, &self.bytes)?;
+        store.activate(&self.name, put.version)?;
+        store.set_from_file(&self.name, &put.sha256)
+    }
+}
+
+/// Stores and activates the configured file where it is not the one that was taken last. Where it is to be stored `later`,
+/// it is returned as it will be then.
 fn take_file(
     engine: &Arc<Engine>,
     store: &Store,
     settings: &config::Plugin,
     (path, most): (&Path, files::Limit),
     telemetry: &Telemetry,
-) -> Result<(), ControlError> {
+    later: Option<&mut Vec<Taken>>,
+) -> Result<Option<Arc<Plugin>>, ControlError> {
     let (bytes, code) = read(engine, path, most)?;
     let taken = store.plugin(&settings.name).and_then(|stored| stored.from_file);
     if taken.as_deref() == Some(code.hex().as_str()) {
-        return Ok(());
+        return Ok(None);
+    }
+    if let Some(later) = later {
+        // Nobody else changes the store, so that it will have this number.
+        let version = store.number(&settings.name, &code.hex());
+        let plugin = admit(engine, settings, version, code, telemetry, &|_| {})?;
+        later.push(Taken { name: settings.name.clone(), bytes });
+        return Ok(Some(plugin));
     }
     admit(engine, settings, ONLY_CHECKED, code, telemetry, &|_| {})?;
     let put = store.put(&settings.name, &bytes)?;
     store.activate(&settings.name, put.version)?;
-    Ok(store.set_from_file(&settings.name, &put.sha256)?)
+    store.set_from_file(&settings.name, &put.sha256)?;
+    Ok(None)
 }
 
 /// A plugin's file, and the code that it holds.

@@ -27,7 +27,7 @@ impl Control {
     /// # Errors
     /// There is no such cluster.
     pub fn replace_endpoints(&self, cluster: &str, endpoints: Vec<config::Endpoint>) -> Result<usize, ControlError> {
-        let _turn = self.turn();
+        let _turn = self.turn()?;
         let count = endpoints.len();
         self.learn(dns::names_in(&endpoints));
         self.publish_endpoints(cluster, |_| Ok(endpoints))?;
@@ -40,7 +40,7 @@ impl Control {
     /// # Errors
     /// There is no such cluster, or no such endpoint in it.
     pub fn change_endpoint(&self, cluster: &str, address: &str, change: EndpointChange) -> Result<(), ControlError> {
-        let _turn = self.turn();
+        let _turn = self.turn()?;
         let EndpointChange { state, weight } = change;
         let now = Instant::now();
         self.publish_endpoints(cluster, |present| {

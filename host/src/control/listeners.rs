@@ -3,7 +3,9 @@
 //! stays for as long as they do.
 
 use std::{
+    io,
     net::TcpListener as StdListener,
+    os::fd::OwnedFd,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -14,6 +16,7 @@ use witgate_core::config::{self, Config};
 
 use crate::{
     generation::{Generation, Owner, Socket},
+    inherited::Inherited,
     sockets::{self, BindError, Shares},
 };
 
@@ -40,12 +43,17 @@ pub enum Order {
         /// Index in [`Generation::sockets`].
         socket: usize,
     },
+    /// To say what it accepts from, for a process that is to take this one's place.
+    Lend(Lenders),
     /// To keep permits back that are waited for already.
     Withhold(Withheld),
 }
 
 /// Permits that nobody shall have any more, once they are free.
 type Withheld = Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>;
+
+/// Where a worker hands duplicates of its sockets, each with its index in [`Generation::sockets`].
+pub type Lenders = std::sync::mpsc::Sender<io::Result<(usize, OwnedFd)>>;
 
 /// How each worker is told, in their order.
 pub type Orders = Vec<mpsc::UnboundedSender<Order>>;
@@ -63,11 +71,16 @@ pub struct Sockets {
 }
 
 impl Sockets {
-    /// Binds what `next` listens on and `present` does not.
+    /// Binds what `next` listens on and `present` does not; what is inherited takes the place of a bind.
     ///
     /// # Errors
     /// What the system says, with the listener and the address.
-    pub fn bind(next: &Config, present: Option<&Arc<Generation>>, workers: usize) -> Result<Self, BindError> {
+    pub fn bind(
+        next: &Config,
+        present: Option<&Arc<Generation>>,
+        workers: usize,
+        inherited: &mut Inherited,
+    ) -> Result<Self, BindError> {
         let mut all = present.map_or_else(Vec::new, |present| present.sockets.to_vec());
         let (mut new, mut gone, mut renewed, mut resized) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut missing: Vec<usize> = (0..next.listeners.len()).collect();
@@ -92,7 +105,12 @@ impl Sockets {
             // What is being closed may still be there, and so may an address that has this one in it.
             let is_other = |socket: &Socket| socket.bound.address.port() != listener.listen.port();
             let alone = all.iter().all(|socket| is_free(socket) || is_other(socket));
-            let (bound, shares) = sockets::bind(listener, workers, alone)?;
+            let given = inherited.take(&listener.name, listener.listen);
+            let (bound, shares) = if given.is_empty() {
+                sockets::bind(listener, workers, alone && !inherited.has_port(listener.listen.port()))?
+            } else {
+                sockets::adopt(listener, workers, given)?
+            };
             new.push((put(&mut all, Socket { bound: Arc::new(bound), owner: Owner::Listener(index) }), shares));
         }
         Ok(Self { all: all.into(), new, gone, renewed, resized })
@@ -106,7 +124,11 @@ impl Sockets {
     /// Has the workers accept from what is new, and no more from what is gone. That generation must be live: `past` was before.
     pub fn open(self, orders: &Orders, past: &Arc<Generation>) {
         for (socket, shares) in self.new {
-            for (worker, share) in orders.iter().zip(shares) {
+            for (worker, share) in orders.iter().cycle().zip(shares) {
+                if let Err(error) = sockets::listen(&share) {
+                    tracing::error!(address = %self.all[socket].bound.address, %error, "a worker cannot listen");
+                    continue;
+                }
                 let permits = Arc::clone(&self.all[socket].bound.permits);
                 // A worker that is gone has nobody to let in.
                 let _ = worker.send(Order::Open { socket, share, permits });

@@ -3,6 +3,7 @@
 
 mod bring_up;
 mod endpoints;
+mod hand_over;
 mod listeners;
 mod names;
 mod reload;
@@ -13,7 +14,7 @@ use std::{
     convert::Infallible,
     io,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
     time::Instant,
 };
 
@@ -36,10 +37,12 @@ use crate::{
     tls::{Tls, TlsRefused},
     upstream::dns::{self, Names},
 };
+use bring_up::Taken;
 pub use bring_up::try_file;
 pub use endpoints::EndpointChange;
+pub use hand_over::{LendError, Lent};
 use listeners::Orders;
-pub use listeners::{Order, Sockets};
+pub use listeners::{Lenders, Order, Sockets};
 pub use reload::{Reloaded, Reloads, Source};
 use uses::{tell_unanswered, unanswered, users_of};
 
@@ -77,6 +80,8 @@ pub struct Control {
     store: Store,
     /// Serialises what is made durable and then published, so that disk and memory agree on who was last.
     changing: Mutex<()>,
+    /// Whether the state is about to be another process'. Set only in turn.
+    frozen: AtomicBool,
     /// Tells the workers what to listen on.
     orders: Orders,
     cookie_secret: [u8; 32],
@@ -110,6 +115,14 @@ pub struct Start {
     pub traces: Option<Arc<Traces>>,
     /// The way down.
     pub drain: Drain,
+    /// Whether the state is still another process', so that nothing may be written before [`Control::open`].
+    pub is_successor: bool,
+}
+
+/// What is left to be done when it is this process' turn.
+pub struct Opening {
+    sockets: Sockets,
+    taken: Vec<Taken>,
 }
 
 /// What an operator decides of a generation.
@@ -187,6 +200,9 @@ pub enum ControlError {
     /// Where it wants spans to go.
     #[error("{0}, so that nothing was changed")]
     Traces(#[from] TracesError),
+    /// The state is about to be another process'.
+    #[error("an upgrade is under way, so that nothing was changed; try again in a few seconds")]
+    Upgrading,
     /// A configuration that is wrong.
     #[error("{0}")]
     Invalid(Diagnostics),
@@ -213,8 +229,8 @@ pub struct Versions {
 
 impl Control {
     /// Takes up the work with a store that was just opened. Plugins that cannot be used are reported and left out: one
-    /// bad plugin never keeps the rest from serving.
-    pub fn start(start: Start) -> Arc<Self> {
+    /// bad plugin never keeps the rest from serving. Nothing is accepted before [`Control::open`].
+    pub fn start(start: Start) -> (Arc<Self>, Opening) {
         let Start {
             config,
             source,
@@ -229,10 +245,13 @@ impl Control {
             spans,
             traces,
             drain,
+            is_successor,
         } = start;
         let workers = orders.len();
         let telemetry = Telemetry::new(workers);
-        let (plugins, _failed) = bring_up::slots(&engine, &store, &config, &telemetry, &BTreeMap::new());
+        let mut later = is_successor.then(Vec::new);
+        let (plugins, _failed) =
+            bring_up::slots(&engine, &store, &config, &telemetry, &BTreeMap::new(), later.as_mut());
         let (now, seed) = (Instant::now(), seed());
         let names = Arc::new(dns::look_up_all(&config.runtime.resolvers, dns::names_of(&config)));
         let parts = Parts {
@@ -249,8 +268,7 @@ impl Control {
             seed,
         };
         let live = Live::new(assemble::assemble(config, &parts));
-        sockets.open(&orders, &live.load());
-        Arc::new(Self {
+        let control = Arc::new(Self {
             live,
             telemetry,
             drain,
@@ -264,12 +282,23 @@ impl Control {
             engine,
             store,
             changing: Mutex::new(()),
+            frozen: AtomicBool::new(false),
             orders,
             cookie_secret,
-        })
+        });
+        (control, Opening { sockets, taken: later.unwrap_or_default() })
     }
 
-    fn turn(&self) -> MutexGuard<'_, ()> {
+    /// The turn of who changes what a process keeps from its predecessor.
+    ///
+    /// # Errors
+    /// The next process has it already.
+    fn turn(&self) -> Result<MutexGuard<'_, ()>, ControlError> {
+        let turn = self.any_turn();
+        if self.is_frozen() { Err(ControlError::Upgrading) } else { Ok(turn) }
+    }
+
+    fn any_turn(&self) -> MutexGuard<'_, ()> {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -318,7 +347,7 @@ impl Control {
         let plugin = self.admit(name, version, Arc::clone(&code), progress)?;
         progress(Stage::Store);
         // Stored and made live in one turn: a removal comes before both or after both, never in between.
-        let turn = self.turn();
+        let turn = self.turn()?;
         let put = self.store.put(name, bytes)?;
         if activate {
             // Another change may have taken the number since. Rare, so that the turn may be held for a little longer.
@@ -349,7 +378,7 @@ impl Control {
     /// written. The live version is then what it was.
     pub fn activate(&self, name: &str, version: u32) -> Result<(), ControlError> {
         let plugin = self.ready(name, version)?;
-        self.make_live(&self.turn(), plugin)
+        self.make_live(&self.turn()?, plugin)
     }
 
     /// Durable first, then published.
@@ -378,7 +407,7 @@ impl Control {
             return Err(ControlError::Conflict(format!("plugin \"{name}\" has no earlier version to go back to")));
         };
         let plugin = self.ready(name, previous)?;
-        let turn = self.turn();
+        let turn = self.turn()?;
         // Otherwise it would go back from a version that is not live any more.
         if self.stored(name)?.active != active {
             return Err(changed(&format!("the live version of plugin \"{name}\"")));
@@ -401,7 +430,7 @@ impl Control {
                 users.join(", ")
             )));
         }
-        let _turn = self.turn();
+        let _turn = self.turn()?;
         self.store.remove(name)?;
         self.publish_plugin(name, None);
         tracing::info!(plugin = name, "removed");

@@ -15,7 +15,10 @@ use std::{
 use witgate_core::config::{self, Config, Diagnostics, Parsed};
 
 use super::{Basis, Control, ControlError, Sockets, bring_up};
-use crate::{drain::Phase, files, generation::Generation, sockets, telemetry::traces::Traces, tls::Tls, upstream::dns};
+use crate::{
+    drain::Phase, files, generation::Generation, inherited::Inherited, sockets, telemetry::traces::Traces, tls::Tls,
+    upstream::dns,
+};
 
 /// Where a configuration came from.
 #[derive(Debug, Clone, Default)]
@@ -91,7 +94,7 @@ impl Control {
     /// Reads certificates and keys once more, and uses what is new of them. What cannot be used is reported, and what was
     /// there before stays in use.
     pub fn renew_tls(&self) {
-        let _turn = self.turn();
+        let _turn = self.any_turn();
         let present = self.live.load();
         match read_tls(&present.config, &present) {
             Ok(tls) if Arc::ptr_eq(&tls, &present.tls) => {}
@@ -106,7 +109,7 @@ impl Control {
     fn try_reload(&self, text: &str, durable: bool) -> Result<Reloaded, ControlError> {
         let Parsed { config, warnings } =
             config::parse(text, &self.source.name(), &self.source.base).map_err(ControlError::Invalid)?;
-        let _turn = self.turn();
+        let _turn = self.turn()?;
         let present = self.live.load();
         check_fixed(&config, &present.config)?;
         if self.drain.phase() > Phase::Serve {
@@ -115,11 +118,12 @@ impl Control {
         let access_log = self.access_logs.next(config.access_log.as_ref(), present.access_log.as_ref())?;
         let traces = Traces::next(config.traces.as_ref(), present.traces.as_ref(), &self.spans)?;
         let config = Arc::new(config);
-        let (slots, failed) = bring_up::slots(&self.engine, &self.store, &config, &self.telemetry, &present.plugins);
+        let (slots, failed) =
+            bring_up::slots(&self.engine, &self.store, &config, &self.telemetry, &present.plugins, None);
         self.learn(dns::names_of(&config));
         let tls = read_tls(&config, &present)?;
         // Late, because clients wait at what is bound.
-        let sockets = Sockets::bind(&config, Some(&present), self.orders.len())?;
+        let sockets = Sockets::bind(&config, Some(&present), self.orders.len(), &mut Inherited::default())?;
         if let Some(file) = self.source.file.as_deref().filter(|_| durable) {
             write(file, text).map_err(|source| ControlError::Write { file: file.to_owned(), source })?;
         }

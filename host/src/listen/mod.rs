@@ -13,13 +13,15 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     io as stdio,
-    net::{SocketAddr, TcpListener as StdListener},
+    net::SocketAddr,
+    os::fd::AsFd,
     pin::pin,
     rc::{Rc, Weak},
     sync::Arc,
     time::Duration,
 };
 
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc, oneshot},
@@ -29,7 +31,7 @@ use witgate_core::config::{ProxyProtocol, Service};
 
 use crate::{
     clients::Counted,
-    control::Order,
+    control::{Lenders, Order},
     drain::Phase,
     generation::Generation,
     tls::Server,
@@ -48,7 +50,7 @@ const ACCEPT_BACK_OFF: Duration = Duration::from_millis(50);
 
 /// Does what one worker is told to until the drain begins; returns once all that waited in the kernel by then was let in.
 pub async fn obey(worker: Rc<Worker>, mut orders: mpsc::UnboundedReceiver<Order>) {
-    let mut accepting = HashMap::new();
+    let mut accepting = All::new();
     loop {
         let order = tokio::select! {
             biased;
@@ -62,27 +64,38 @@ pub async fn obey(worker: Rc<Worker>, mut orders: mpsc::UnboundedReceiver<Order>
     while let Ok(order) = orders.try_recv() {
         carry_out(&worker, order, &mut accepting).await;
     }
-    for (_, Accepting { task, .. }) in accepting {
+    for Accepting { task, socket, .. } in accepting.into_values().flatten() {
+        drop(socket);
         // An accept loop does not panic; if it did, there is nothing left to wait for.
         let _ = task.await;
     }
 }
 
+/// By the socket's index: one each, but for what was inherited.
+type All = HashMap<usize, Vec<Accepting>>;
+
 /// A loop that accepts until `stop` is dropped.
 struct Accepting {
     stop: oneshot::Sender<Infallible>,
     task: JoinHandle<()>,
+    /// What it accepts from.
+    socket: Rc<TcpListener>,
 }
 
-async fn carry_out(worker: &Rc<Worker>, order: Order, accepting: &mut HashMap<usize, Accepting>) {
+async fn carry_out(worker: &Rc<Worker>, order: Order, accepting: &mut All) {
     match order {
         Order::Open { socket, share, permits } => {
             let (stop, stopped) = oneshot::channel();
-            let task = tokio::task::spawn_local(accept(Rc::clone(worker), socket, share, permits, stopped));
-            accepting.insert(socket, Accepting { stop, task });
+            let share = match TcpListener::from_std(share) {
+                Ok(share) => Rc::new(share),
+                Err(error) => return tracing::error!(%error, "listener cannot be polled"),
+            };
+            let accepts = accept(Rc::clone(worker), socket, Rc::clone(&share), permits, stopped);
+            let task = tokio::task::spawn_local(accepts);
+            accepting.entry(socket).or_default().push(Accepting { stop, task, socket: share });
         }
         Order::Close { socket, past } => {
-            if let Some(Accepting { stop, task }) = accepting.remove(&socket) {
+            for Accepting { stop, task, .. } in accepting.remove(&socket).into_iter().flatten() {
                 drop(stop);
                 let _ = task.await;
             }
@@ -100,6 +113,7 @@ async fn carry_out(worker: &Rc<Worker>, order: Order, accepting: &mut HashMap<us
                 conn.ask(Signal::Finish);
             }
         }),
+        Order::Lend(lenders) => lend(accepting, &lenders),
         Order::Withhold(permits) => {
             tokio::task::spawn_local(async move {
                 if let Ok(permits) = permits.await {
@@ -107,6 +121,16 @@ async fn carry_out(worker: &Rc<Worker>, order: Order, accepting: &mut HashMap<us
                 }
             });
         }
+    }
+}
+
+fn lend(accepting: &All, lenders: &Lenders) {
+    for (index, Accepting { socket, .. }) in
+        accepting.iter().flat_map(|(index, all)| all.iter().map(move |one| (*index, one)))
+    {
+        let duplicate = socket.as_fd().try_clone_to_owned();
+        // Who has given up waiting needs none.
+        let _ = lenders.send(duplicate.map(|socket| (index, socket)));
     }
 }
 
@@ -125,18 +149,14 @@ async fn finish(conns: Vec<Weak<Conn>>, past: Arc<Generation>) {
 }
 
 /// Accepts on one worker until it is to stop or the drain begins, then takes what already waits in the kernel and closes the
-/// socket.
+/// socket; where another process serves the same one, what waits is left to it.
 async fn accept(
     worker: Rc<Worker>,
     index: usize,
-    share: StdListener,
+    socket: Rc<TcpListener>,
     permits: Arc<Semaphore>,
     stopped: oneshot::Receiver<Infallible>,
 ) {
-    let socket = match TcpListener::from_std(share) {
-        Ok(socket) => socket,
-        Err(error) => return tracing::error!(%error, "listener cannot be polled"),
-    };
     let mut over = pin!(async {
         tokio::select! {
             _ = stopped => {}
@@ -163,25 +183,37 @@ async fn accept(
         };
         // One connection a worker may wait for a permit, and no permit waits for a connection: workers share them, and
         // one that is idle must not hold what another needs.
-        let permit = tokio::select! {
+        let (permit, is_last) = tokio::select! {
             biased;
-            permit = Arc::clone(&permits).acquire_owned() => permit,
-            () = &mut over => break,
+            permit = Arc::clone(&permits).acquire_owned() => (permit, false),
+            () = &mut over => {
+                if !worker.drain.is_served_elsewhere(index) {
+                    break;
+                }
+                // Nobody else has this client any more. It waits for the others to finish, as it did before.
+                (Arc::clone(&permits).acquire_owned().await, true)
+            }
         };
         let Ok(permit) = permit else { break };
         admit(&worker, index, stream, peer, permit);
+        if is_last {
+            break;
+        }
     }
-    take_what_waits(&worker, index, socket, &permits);
+    if !worker.drain.is_served_elsewhere(index) {
+        take_what_waits(&worker, index, &socket, &permits);
+    }
 }
 
 /// Clients whose connections the kernel has completed would be reset by the close: they are served their one request.
 /// The kernel itself is asked, because the runtime may not know yet of all that waits, and ends a task's turn early.
-fn take_what_waits(worker: &Rc<Worker>, index: usize, socket: TcpListener, permits: &Arc<Semaphore>) {
-    let Ok(socket) = socket.into_std() else { return };
+fn take_what_waits(worker: &Rc<Worker>, index: usize, socket: &TcpListener, permits: &Arc<Semaphore>) {
+    let socket = SockRef::from(socket);
     while let Ok(permit) = Arc::clone(permits).try_acquire_owned() {
         match socket.accept() {
             Ok((stream, peer)) => {
-                if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+                let Some(peer) = peer.as_socket() else { continue };
+                if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream.into())) {
                     admit(worker, index, stream, peer, permit);
                 }
             }

@@ -16,6 +16,7 @@ use crate::{
     Control, Source,
     control::{Sockets, Start},
     drain::Drain,
+    inherited::Inherited,
     telemetry::access_log::AccessLogs,
     tls::Tls,
     worker::{
@@ -49,10 +50,10 @@ impl Served {
         let config = config::parse(CONFIG, "witgate.toml", Path::new(".")).unwrap().config;
         let engine = Engine::new(EngineOptions { memory_ceiling: 16 << 20, max_instances: 2, cache: None }).unwrap();
         let store = Store::open(&dir.path().join("state")).unwrap();
-        let sockets = Sockets::bind(&config, None, 1).unwrap();
+        let sockets = Sockets::bind(&config, None, 1, &mut Inherited::default()).unwrap();
         let (orders, _obeying) = mpsc::unbounded_channel();
         let (config, source, orders) = (Arc::new(config), Source::default(), vec![orders]);
-        let control = Control::start(Start {
+        let (control, _opening) = Control::start(Start {
             config,
             source,
             engine,
@@ -66,6 +67,7 @@ impl Served {
             spans: Arc::default(),
             traces: None,
             drain: Drain::default(),
+            is_successor: false,
         });
         let live = Arc::clone(&control.live);
         let worker = Worker::new(0, live, Arc::clone(&control.telemetry), control.drain.clone(), 1);

@@ -24,17 +24,24 @@ pub async fn run(control: Arc<Control>) {
             () = tokio::time::sleep(LOOK) => false,
             _ = phase.wait_for(|p| *p >= Phase::Stop) => return,
         };
+        // What is written during an upgrade is the next process', or is taken once that has failed.
+        while control.is_frozen() {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                _ = phase.wait_for(|p| *p >= Phase::Stop) => return,
+            }
+        }
         let now = files::stamp(&file);
         // Whoever writes it may not be done: it is taken once it has not changed for a while.
         let settled = seen.replace(now) == Some(now);
         if asked || (settled && taken != Some(now)) {
-            taken = Some(now);
-            reload(&control, &file, asked).await;
+            taken = reload(&control, &file, asked).await.then_some(now);
         }
     }
 }
 
-async fn reload(control: &Arc<Control>, file: &Path, asked: bool) {
+/// False where it has to be looked at once more.
+async fn reload(control: &Arc<Control>, file: &Path, asked: bool) -> bool {
     let by = Arc::clone(control);
     match tokio::task::spawn_blocking(move || by.reload_file(asked)).await {
         Ok(Ok(Some(Reloaded { warnings, .. }))) => {
@@ -48,7 +55,9 @@ async fn reload(control: &Arc<Control>, file: &Path, asked: bool) {
             let errors = diagnostics.count();
             tracing::error!(file = %file.display(), errors, "the configuration is refused, the live one stays\n{diagnostics}");
         }
+        Ok(Err(ControlError::Upgrading)) => return false,
         Ok(Err(error)) => tracing::error!(%error, "the configuration is refused, the live one stays"),
         Err(error) => tracing::error!(%error, "a reload broke off"),
     }
+    true
 }

@@ -2,6 +2,7 @@
 //! binary, so that it links once.
 
 mod access_log;
+mod activation;
 mod commands;
 mod crash;
 mod demo;
@@ -16,6 +17,7 @@ mod mended;
 mod process;
 mod shutdown;
 mod startup;
+mod upgrade;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -152,6 +152,20 @@ impl Room {
         self.serving(self.run(command, Stdio::piped(), self.log_file().into()))
     }
 
+    /// Starts `witgate run` by another path and waits until it serves.
+    pub fn start_by(&self, program: &Path, environment: &[(&str, &str)]) -> Serving {
+        let mut command = self.command_of(program.to_str().expect("UTF-8"), &["run", "-c"]);
+        command.envs(environment.iter().copied());
+        self.serving(self.run(command, Stdio::piped(), self.log_file().into()))
+    }
+
+    /// Starts `witgate run` as `sh` has it, with the binary and its arguments as `$@` and this for stdin, stdout and stderr.
+    pub fn run_by_script(&self, script: &str, [stdin, stdout, stderr]: [Stdio; 3]) -> Child {
+        let mut command = self.command_of("sh", &["-c", script, "sh", env!("CARGO_BIN_EXE_witgate"), "run", "-c"]);
+        let command = command.arg(self.config()).stdin(stdin).stdout(stdout).stderr(stderr);
+        command.spawn().expect("the binary starts")
+    }
+
     /// Starts `witgate run` and waits until it serves.
     pub fn start(&self) -> Serving {
         self.serving(self.spawn())

@@ -22,14 +22,14 @@ use witgate_tests::{
 use crate::process::{Room, Serving, answering};
 
 /// An origin that holds the second half of what it says to `/held` until it is released, and answers everything else.
-struct Holding {
-    origin: Origin,
-    release: Arc<AtomicBool>,
+pub struct Holding {
+    pub origin: Origin,
+    pub release: Arc<AtomicBool>,
     held: Arc<AtomicUsize>,
 }
 
 impl Holding {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let (release, held) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let (go, count) = (Arc::clone(&release), Arc::clone(&held));
         let origin = Origin::scripted(move |seen, stream| {
@@ -49,7 +49,7 @@ impl Holding {
     }
 
     /// Clients whose responses are half there.
-    fn hold(&self, serving: &Serving, n: usize) -> Vec<Client> {
+    pub fn hold(&self, serving: &Serving, n: usize) -> Vec<Client> {
         let clients = (0..n).map(|_| {
             let mut client = serving.client();
             client.send("GET /held HTTP/1.1\r\nhost: a\r\n\r\n").expect("it listens");

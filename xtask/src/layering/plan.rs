@@ -110,14 +110,14 @@ fn plugins() -> Vec<String> {
 /// `lib.rs` and `main.rs` stand above all of them.
 pub(super) const HOST_FLOORS: &[&[&str]] = &[
     &["cli", "internals"],
-    &["run"],
+    &["run", "upgrade"],
     &["admin", "listen", "watch"],
     &["control"],
     &["proxy"],
     &["worker"],
     &["generation", "assemble", "upstream", "scores"],
     &["telemetry", "drain", "reason", "secrets", "memory", "sockets", "tls", "relay"],
-    &["files", "clients"],
+    &["files", "clients", "inherited"],
 ];
 
 /// Something that only some files may name.

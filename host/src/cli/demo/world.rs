@@ -66,7 +66,7 @@ impl World {
             Failed::said()
         })?;
         let token = parsed.config.admin.token_file.clone();
-        let proxy = signals::start(parsed.config, Source::default())?;
+        let proxy = signals::start(parsed.config, Source::default(), None)?;
         let web = proxy.listener("web").ok_or_else(|| Failed::new("the proxy has no listener named web"))?;
         let admin = client(&proxy)?;
         let world = Self { proxy, web, admin, config: file, token, _origins: origins, _dir: dir };

@@ -10,7 +10,7 @@ use super::{
         sink::Finding,
         value,
     },
-    ANY_TIME, MAX_UNIX_PATH, duration, file_path, size,
+    ANY_TIME, MAX_UNIX_PATH, SOME_TIME, duration, file_path, size,
 };
 
 /// Name servers: as many as the system's own resolver would ask, and a few more.
@@ -68,6 +68,9 @@ pub(super) fn runtime(table: Option<Table<'_>>, base_dir: &Path) -> Runtime {
     }
     if let Some(delay) = table.take("overload_delay").and_then(|value| duration(&value, ANY_TIME)) {
         runtime.overload_delay = Some(delay).filter(|delay| !delay.is_zero());
+    }
+    if let Some(timeout) = table.take("upgrade_timeout").and_then(|value| duration(&value, SOME_TIME)) {
+        runtime.upgrade_timeout = timeout;
     }
     if let Some(value) = table.take("resolvers") {
         let expected = "addresses of name servers, such as [\"10.0.0.2:53\"]";

@@ -69,6 +69,8 @@ pub struct Runtime {
     pub drain_timeout: Duration,
     /// How far a worker may be behind before it refuses new requests; none: it never does. Default 1 s.
     pub overload_delay: Option<Duration>,
+    /// Default 60 s.
+    pub upgrade_timeout: Duration,
     /// Name servers; empty: those of the system.
     pub resolvers: Vec<SocketAddr>,
 }
@@ -448,6 +450,7 @@ impl Default for Runtime {
             state_dir: "state".into(),
             drain_timeout: Duration::from_secs(30),
             overload_delay: Some(Duration::from_secs(1)),
+            upgrade_timeout: Duration::from_secs(60),
             resolvers: Vec::new(),
         }
     }
