@@ -308,22 +308,28 @@ fn a_supervisor_is_told_when_it_serves_and_when_it_stops() {
     assert!(serving.wait().success());
 }
 
-/// Says what systemd does not understand of it.
+/// Says what systemd does not understand of them.
 #[test]
-fn the_unit_file_is_one() {
-    let unit = witgate_tests::root().join("examples/systemd/witgate.service");
-    let text = std::fs::read_to_string(&unit).unwrap();
-    let program = env!("CARGO_BIN_EXE_witgate");
-    let here = text.replace("/usr/local/bin/witgate", program).replace("User=witgate\nGroup=witgate\n", "");
+fn the_unit_files_are_some() {
+    let units = ["witgate.service", "witgate.socket"];
     let dir = tempfile::tempdir().unwrap();
-    let copy = dir.path().join("witgate.service");
-    std::fs::write(&copy, here).unwrap();
-    let Ok(said) = std::process::Command::new("systemd-analyze").arg("verify").arg(&copy).output() else {
+    let program = env!("CARGO_BIN_EXE_witgate");
+    let copies = units.map(|unit| {
+        let text = fs::read_to_string(witgate_tests::root().join("examples/systemd").join(unit)).unwrap();
+        let here = text.replace("/usr/local/bin/witgate", program).replace("User=witgate\nGroup=witgate\n", "");
+        let copy = dir.path().join(unit);
+        fs::write(&copy, here).unwrap();
+        (copy, text)
+    });
+    let paths = copies.iter().map(|(path, _)| path);
+    let Ok(said) = std::process::Command::new("systemd-analyze").arg("verify").args(paths).output() else {
         // A machine without systemd has nobody to ask; the keys are at least what they should be.
-        assert!(text.contains("Type=notify\n") && text.contains("ExecReload=/bin/kill -HUP $MAINPID\n"));
+        let [(_, service), (_, socket)] = &copies;
+        assert!(service.contains("Type=notify\n") && service.contains("ExecReload=/bin/kill -HUP $MAINPID\n"));
+        assert!(socket.contains("\nListenStream="));
         return;
     };
     let said = String::from_utf8_lossy(&said.stderr);
-    let about: Vec<&str> = said.lines().filter(|line| line.contains("witgate.service")).collect();
+    let about: Vec<&str> = said.lines().filter(|line| units.iter().any(|unit| line.contains(unit))).collect();
     assert!(about.is_empty(), "{about:?}");
 }
