@@ -12,6 +12,7 @@ mod fixtures;
 mod hostile;
 mod in_flight;
 mod log;
+mod manifests;
 mod memory;
 mod mended;
 mod process;
