@@ -1,6 +1,8 @@
 //! Bytes both ways between a client and an endpoint, as they come. Reads none of them, and holds no more than one side has
 //! not taken yet.
 
+mod pipe;
+
 use std::{
     future::Future,
     io,
@@ -10,6 +12,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
+use pipe::{Moved, Pipe};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -19,32 +22,51 @@ use tokio::{
 /// Pieces that one way may move before it is the other's turn, and other connections'.
 const AT_ONCE: usize = 16;
 
-/// A stream that can be broken off so that the other side knows.
-pub trait Abort {
+/// Reads in a row, each as long as there is room for, after which bytes go from socket to socket within the kernel.
+const MANY: u8 = 4;
+
+/// Bytes at once that are too few for that.
+const LITTLE: usize = 16 << 10;
+
+/// A stream on one side of a relay.
+pub trait Side {
     /// Has it end by a reset when it is dropped, where its end would otherwise look like a right one.
     fn abort(&self);
+
+    /// The socket, where nothing is laid over it.
+    fn socket(&self) -> Option<&TcpStream> {
+        None
+    }
 }
 
-impl Abort for TcpStream {
+impl Side for TcpStream {
     fn abort(&self) {
         // It may be gone.
         let _ = self.set_zero_linger();
     }
+
+    fn socket(&self) -> Option<&TcpStream> {
+        Some(self)
+    }
 }
 
-impl<S: Abort + ?Sized> Abort for Box<S> {
+impl<S: Side + ?Sized> Side for Box<S> {
     fn abort(&self) {
         (**self).abort();
+    }
+
+    fn socket(&self) -> Option<&TcpStream> {
+        (**self).socket()
     }
 }
 
 /// Without its last word, the end of TLS is none.
-impl<S> Abort for tokio_rustls::server::TlsStream<S> {
+impl<S> Side for tokio_rustls::server::TlsStream<S> {
     fn abort(&self) {}
 }
 
 #[cfg(any(test, feature = "internals"))]
-impl Abort for tokio::io::DuplexStream {
+impl Side for tokio::io::DuplexStream {
     fn abort(&self) {}
 }
 
@@ -76,8 +98,8 @@ impl Relay {
     /// A side broke.
     pub fn poll(
         &mut self,
-        client: &mut (impl AsyncRead + AsyncWrite + Unpin),
-        endpoint: &mut (impl AsyncRead + AsyncWrite + Unpin),
+        client: &mut (impl AsyncRead + AsyncWrite + Unpin + Side),
+        endpoint: &mut (impl AsyncRead + AsyncWrite + Unpin + Side),
         room: &mut [u8],
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Ended>> {
@@ -102,6 +124,12 @@ struct Way {
     /// It knows, or takes no more.
     over: bool,
     moved: bool,
+    /// What it goes through while much comes.
+    pipe: Option<Pipe>,
+    /// Reads in a row that speak for that, or against it.
+    streak: u8,
+    /// Bytes that went through it.
+    spliced: u64,
 }
 
 impl Way {
@@ -109,7 +137,7 @@ impl Way {
     fn new(read: Bytes) -> Self {
         // None of it may still be all of the memory that a request was read into.
         let held = if read.is_empty() { Bytes::new() } else { read };
-        Self { held, unflushed: false, ended: false, over: false, moved: false }
+        Self { held, unflushed: false, ended: false, over: false, moved: false, pipe: None, streak: 0, spliced: 0 }
     }
 
     /// Whether anything has moved since this was last asked.
@@ -124,14 +152,18 @@ impl Way {
     /// Reading failed: a connection that breaks does so both ways.
     fn poll(
         &mut self,
-        from: &mut (impl AsyncRead + Unpin),
-        to: &mut (impl AsyncWrite + Unpin),
+        from: &mut (impl AsyncRead + Unpin + Side),
+        to: &mut (impl AsyncWrite + Unpin + Side),
         room: &mut [u8],
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         for _ in 0..AT_ONCE {
             if self.over {
                 return Poll::Ready(Ok(()));
+            }
+            if self.pipe.is_some() {
+                ready!(self.poll_pipe(from.socket(), to.socket(), cx))?;
+                continue;
             }
             if self.held.has_remaining() {
                 ready!(self.poll_held(to, cx));
@@ -148,11 +180,52 @@ impl Way {
                     }
                     Poll::Ready(result) => result?,
                 }
+                let is_full = read.remaining() == 0;
                 self.pass_on(read.filled(), to, cx);
+                self.judge(is_full);
+                if self.streak == MANY
+                    && !self.ended
+                    && self.held.is_empty()
+                    && from.socket().is_some()
+                    && to.socket().is_some()
+                {
+                    self.pipe = Pipe::take();
+                    self.streak = 0;
+                }
             }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Counts how often in a row there was as much to be read as there is room for.
+    fn judge(&mut self, is_full: bool) {
+        self.streak = if is_full { self.streak.saturating_add(1).min(MANY) } else { 0 };
+    }
+
+    fn poll_pipe(
+        &mut self,
+        from: Option<&TcpStream>,
+        to: Option<&TcpStream>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let (Some(pipe), Some(from), Some(to)) = (&mut self.pipe, from, to) else { return Poll::Ready(Ok(())) };
+        match ready!(pipe.poll(from, to, cx))? {
+            Moved::Bytes(n) => {
+                self.moved = true;
+                self.spliced += n as u64;
+                // Where little comes at a time, copying is cheaper, and others have more use for the pipe.
+                self.streak = if n < LITTLE { self.streak.saturating_add(1) } else { 0 };
+                if self.streak > MANY {
+                    (self.pipe, self.streak) = (None, 0);
+                }
+            }
+            Moved::End => (self.pipe, self.ended) = (None, true),
+            Moved::Refused => (self.pipe, self.over) = (None, true),
+            // What is asked again later fails again.
+            Moved::Impossible => (self.pipe, self.streak) = (None, MANY + 1),
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Writes what was just read, and holds what is not taken.
@@ -252,10 +325,75 @@ mod tests {
     fn poll(
         way: &mut Way,
         from: &mut DuplexStream,
-        to: &mut (impl AsyncWrite + Unpin),
+        to: &mut (impl AsyncWrite + Unpin + Side),
     ) -> Poll<Result<(), io::ErrorKind>> {
         let polled = way.poll(from, to, &mut [0; 8], &mut Context::from_waker(Waker::noop()));
         polled.map_err(|error| error.kind())
+    }
+
+    impl Side for BufWriter<DuplexStream> {
+        fn abort(&self) {}
+    }
+
+    /// Both ends of a connection.
+    async fn sockets() -> (TcpStream, TcpStream) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (near, listener.accept().await.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn who_sends_much_is_served_within_the_kernel() {
+        let ((mut near, mut from), (mut to, mut far)) = (sockets().await, sockets().await);
+        let sent: Vec<u8> = (0..4_u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let sending = async {
+            near.write_all(&sent).await.unwrap();
+            // Little at a time, which is copied again, and then the end.
+            for _ in 0..20 {
+                near.write_all(b"little").await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            near.shutdown().await.unwrap();
+        };
+        let mut way = Way::new(Bytes::new());
+        let moving = async {
+            let mut room = vec![0; 16 << 10];
+            std::future::poll_fn(|cx| way.poll(&mut from, &mut to, &mut room, cx)).await.unwrap();
+        };
+        let mut read = Vec::new();
+        let ((), (), result) = tokio::join!(sending, moving, far.read_to_end(&mut read));
+        result.unwrap();
+        assert!(read.strip_suffix("little".repeat(20).as_bytes()) == Some(&sent), "{} bytes", read.len());
+        assert!(way.spliced > 1 << 20, "{}", way.spliced);
+    }
+
+    #[tokio::test]
+    async fn who_takes_no_more_ends_it_there_too() {
+        let ((mut near, from), (mut to, far)) = (sockets().await, sockets().await);
+        let mut way = Way::new(Bytes::new());
+        let sent = vec![7; 4 << 20];
+        let sending = async {
+            // Until nobody takes it.
+            let _ = near.write_all(&sent).await;
+            drop(near);
+        };
+        let mut far = Some(far);
+        let moving = async {
+            // Gone when it is over: who sends is to learn of it.
+            let mut from = from;
+            let mut room = vec![0; 16 << 10];
+            std::future::poll_fn(|cx| {
+                let polled = way.poll(&mut from, &mut to, &mut room, cx);
+                if way.spliced > 0 {
+                    far = None;
+                }
+                polled
+            })
+            .await
+        };
+        let ((), moved) = tokio::join!(sending, moving);
+        assert!(moved.is_ok(), "{moved:?}");
+        assert!(way.over && way.pipe.is_none());
     }
 
     #[test]

@@ -18,12 +18,12 @@ use tokio_rustls::server::TlsStream;
 use crate::{
     proxy,
     reason::Reason,
-    relay::Abort,
+    relay::Side,
     worker::{Worker, conn::Conn},
 };
 
 /// What HTTP is spoken over.
-pub trait Transport: AsyncRead + AsyncWrite + Unpin + Abort + 'static {
+pub trait Transport: AsyncRead + AsyncWrite + Unpin + Side + 'static {
     /// Whether it has a word for its end. Where it has not, the socket is closed, which says just so with one system call less.
     const SAYS_GOODBYE: bool;
 }

@@ -18,7 +18,7 @@ use witgate_core::{
 use super::{http::at_first, peek::peek, tls};
 use crate::{
     proxy::{self, Opened},
-    relay::{Abort, Relay},
+    relay::{Relay, Side},
     tls::Server,
     upstream,
     worker::{
@@ -80,7 +80,7 @@ async fn pass_on<S>(
     local: Option<SocketAddr>,
     cluster: Option<&str>,
 ) where
-    S: AsyncRead + AsyncWrite + Unpin + Abort,
+    S: AsyncRead + AsyncWrite + Unpin + Side,
 {
     // Its time to begin is over, and who sweeps silent connections leaves it alone: silence is measured here.
     conn.begin();

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     reason::Reason,
-    relay::{Abort, Relay},
+    relay::{Relay, Side},
     upstream::{Connection, Incoming, Place, Stream},
     worker::{
         Worker,
@@ -164,7 +164,7 @@ impl Tunnel {
 }
 
 /// Without its end, a stream is reset.
-impl Abort for Inner {
+impl Side for Inner {
     fn abort(&self) {}
 }
 

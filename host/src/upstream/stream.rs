@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-use crate::relay::Abort;
+use crate::relay::Side;
 
 /// A stream to an endpoint.
 pub enum Stream {
@@ -56,13 +56,22 @@ impl Stream {
     }
 }
 
-impl Abort for Stream {
+impl Side for Stream {
     fn abort(&self) {
         match self {
             Self::Tcp(stream) => stream.abort(),
             Self::Tls(_) => {}
             #[cfg(feature = "internals")]
             Self::Memory(_) => {}
+        }
+    }
+
+    fn socket(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(stream) => Some(stream),
+            Self::Tls(_) => None,
+            #[cfg(feature = "internals")]
+            Self::Memory(_) => None,
         }
     }
 }

@@ -26,7 +26,7 @@ use crate::{
     generation::{Live, LocalLive},
     memory,
     reason::Reason,
-    relay::{Abort, Ended, Relay},
+    relay::{Ended, Relay, Side},
     telemetry::{
         Telemetry, WorkerCells,
         access_log::{AccessLog, Line, Pending},
@@ -160,8 +160,8 @@ impl Worker {
     pub async fn pass_on(
         &self,
         conn: Option<&Conn>,
-        client: &mut (impl AsyncRead + AsyncWrite + Unpin + Abort),
-        endpoint: &mut (impl AsyncRead + AsyncWrite + Unpin + Abort),
+        client: &mut (impl AsyncRead + AsyncWrite + Unpin + Side),
+        endpoint: &mut (impl AsyncRead + AsyncWrite + Unpin + Side),
         mut relay: Relay,
     ) {
         let ended: io::Result<Option<Ended>> = poll_fn(|cx| {

@@ -7,12 +7,12 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::conn::Conn;
-use crate::relay::Abort;
+use crate::relay::Side;
 
 /// A client's stream: a socket, or what is laid over one.
-pub trait Duplex: AsyncRead + AsyncWrite + Unpin + Abort {}
+pub trait Duplex: AsyncRead + AsyncWrite + Unpin + Side {}
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Abort> Duplex for S {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Side> Duplex for S {}
 
 /// Goes on with a connection. Behind a pointer, as few connections need it.
 pub trait Takeover {
