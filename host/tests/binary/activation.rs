@@ -105,7 +105,7 @@ fn what_does_not_listen_is_told_and_closed() {
     let datagrams = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let process = start(&room, PASSES, [web.into(), datagrams.into(), admin.into()]);
     assert_eq!(status(at), 200, "{}", room.log());
-    assert!(room.log().contains("cannot be used as a listener"), "{}", room.log());
+    wait_for("a warning", || room.log().contains("cannot be used as a listener").then_some(()));
     end(&room, process);
     assert_eq!(fs::read_to_string(room.path("elsewhere/stdout.txt")).unwrap().lines().count(), 2);
 }
