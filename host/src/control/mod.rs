@@ -3,6 +3,7 @@
 
 mod bring_up;
 mod endpoints;
+mod error;
 mod hand_over;
 mod listeners;
 mod names;
@@ -12,34 +13,32 @@ mod uses;
 use std::{
     collections::{BTreeMap, BTreeSet},
     convert::Infallible,
-    io,
-    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
     time::Instant,
 };
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
-use witgate_core::config::{self, Config, Diagnostics};
-use witgate_policy::{Code, Engine, Plugin, Refused, Stage, Store, StoreError, Stored};
+use witgate_core::config::{self, Config};
+use witgate_policy::{Code, Engine, Plugin, Stage, Store, Stored};
 
 use crate::{
     assemble::{self, Parts},
     drain::Drain,
     files,
     generation::{Generation, Live, Slot, Socket},
-    sockets::BindError,
     telemetry::{
         Telemetry,
-        access_log::{AccessLog, AccessLogs, OpenError},
-        traces::{Counts, Traces, TracesError},
+        access_log::{AccessLog, AccessLogs},
+        traces::{Counts, Traces},
     },
-    tls::{Tls, TlsRefused},
+    tls::Tls,
     upstream::dns::{self, Names},
 };
 use bring_up::Taken;
 pub use bring_up::try_file;
 pub use endpoints::EndpointChange;
+pub use error::ControlError;
 pub use hand_over::{LendError, Lent};
 use listeners::Orders;
 pub use listeners::{Lenders, Order, Sockets};
@@ -171,49 +170,6 @@ pub struct Uploaded {
     /// Whether the same bytes were there already.
     #[serde(skip)]
     pub existed: bool,
-}
-
-/// Why an operator's wish was not met.
-#[derive(Debug, thiserror::Error)]
-pub enum ControlError {
-    /// The module cannot be a plugin here.
-    #[error("{0}")]
-    Refused(#[from] Refused),
-    /// The store has it not, or cannot be written.
-    #[error("{0}")]
-    Store(#[from] StoreError),
-    /// There is nothing of that name.
-    #[error("{0}")]
-    NotFound(String),
-    /// It is in use, or there is nothing to go back to.
-    #[error("{0}")]
-    Conflict(String),
-    /// Certificates and keys that a configuration names: all that cannot be used.
-    #[error("{0}")]
-    Tls(#[from] TlsRefused),
-    /// What a configuration wants to listen on.
-    #[error("{0}")]
-    Bind(#[from] BindError),
-    /// Where it wants to log.
-    #[error("{0}, so that nothing was changed")]
-    AccessLog(#[from] OpenError),
-    /// Where it wants spans to go.
-    #[error("{0}, so that nothing was changed")]
-    Traces(#[from] TracesError),
-    /// The state is about to be another process'.
-    #[error("an upgrade is under way, so that nothing was changed; try again in a few seconds")]
-    Upgrading,
-    /// A configuration that is wrong.
-    #[error("{0}")]
-    Invalid(Diagnostics),
-    /// The configuration's file cannot be written.
-    #[error("{} cannot be written, so that nothing was changed: {source}", file.display())]
-    Write {
-        /// The file.
-        file: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
 }
 
 /// Versions of one plugin.
