@@ -17,7 +17,7 @@ use witgate_core::config::Config;
 use witgate_policy::{CacheOptions, Engine, EngineOptions, Store, StoreError};
 
 use crate::{
-    admin::{self, Admin, AdminAddress, SocketFile},
+    admin::{self, Access, Admin, AdminAddress, SocketFile},
     control::{self, Control, Order, Sockets, Source, Start, Started},
     drain::{Drain, Phase},
     inherited::{HandOverError, Inherited},
@@ -120,6 +120,8 @@ impl Proxy {
         };
         let state = config.runtime.state_dir.clone();
         let token = secrets::text(&config.admin.token_file)?;
+        let read_token =
+            config.admin.read_token_file.as_deref().map(|file| secrets::other_text(file, &token)).transpose()?;
         let store = match inherited.lock.take() {
             Some(lock) => Store::open_lent(&state, lock)?,
             None => Store::open(&state)?,
@@ -137,7 +139,8 @@ impl Proxy {
         let spans = Arc::default();
         let traces = Traces::next(config.traces.as_ref(), None, &spans)?;
         let sockets = Sockets::bind(&config, None, workers, &mut inherited)?;
-        let admin = admin::bind(&config.admin.listen, inherited.take_admin(&config.admin.listen))
+        let access = Access::new(&config.admin, &token, read_token.as_deref(), tls.admin.clone());
+        let admin = admin::bind(&config.admin, inherited.take_admin(&config.admin.listen))
             .map_err(|source| StartError::Admin { address: admin::show(&config.admin.listen), source })?;
         let taken = inherited.close_rest();
         let predecessor = inherited.predecessor;
@@ -154,7 +157,7 @@ impl Proxy {
         // a predecessor answers better.
         let (open, started) = tokio::sync::watch::channel(None);
         let first = if predecessor.is_some() { First::Started } else { First::Listen };
-        let controller = Some(start_control((admin, first), token.clone(), drain.clone(), started)?);
+        let controller = Some(start_control((admin, first), access, drain.clone(), started)?);
         let (orders, obeying) = (0..workers).map(|_| mpsc::unbounded_channel()).unzip();
         let config = Arc::new(config);
         let (control, opening) = Control::start(Start {
@@ -351,7 +354,7 @@ enum First {
 
 fn start_control(
     (admin, first): (Admin, First),
-    token: String,
+    access: Access,
     drain: Drain,
     started: Started,
 ) -> Result<JoinHandle<()>, StartError> {
@@ -366,7 +369,7 @@ fn start_control(
                 }
                 // Where another process has the socket, it alone is to answer.
                 tokio::select! {
-                    () = admin.serve(asked, token) => {}
+                    () = admin.serve(asked, access) => {}
                     () = handed.handed_over() => {}
                 }
             });

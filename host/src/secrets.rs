@@ -108,6 +108,19 @@ pub fn text(path: &Path) -> Result<String, SecretError> {
     content(file, path)
 }
 
+/// As [`text`], of a secret that must not be this one.
+///
+/// # Errors
+/// As [`text`]; and it is.
+pub fn other_text(path: &Path, secret: &str) -> Result<String, SecretError> {
+    let text = text(path)?;
+    if text == secret {
+        let problem = "it holds the token that opens everything; remove it to have another one made";
+        return Err(SecretError::Content { path: path.to_owned(), problem });
+    }
+    Ok(text)
+}
+
 /// The secret text in `path`, which must be there.
 ///
 /// # Errors

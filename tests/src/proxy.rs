@@ -101,7 +101,7 @@ impl Running {
     /// An admin call with the token, on a connection of its own.
     pub fn call(&self, method: &str, path: &str, body: &[u8]) -> Response {
         let mut request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: admin\r\nauthorization: Bearer {}\r\ncontent-length: {}\r\n\r\n",
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\ncontent-length: {}\r\n\r\n",
             self.get().token(),
             body.len()
         )

@@ -2,6 +2,8 @@
 
 #[path = "config/access_log.rs"]
 mod access_log;
+#[path = "config/admin.rs"]
+mod admin;
 #[path = "config/rules.rs"]
 mod rules;
 

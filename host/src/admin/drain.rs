@@ -14,8 +14,8 @@ use crate::drain::Phase;
 pub(super) fn begin(call: &Call) -> Reply {
     let control = &call.desk.control;
     if control.drain.phase() == Phase::Serve {
-        tracing::info!(target: "witgate::audit", peer = &*call.peer, change = "drain", "changed");
         control.drain.advance(Phase::Drain);
+        call.change("drain", String::new()).done(control, StatusCode::ACCEPTED, None, String::new());
     }
     let timeout = control.live.load().config.runtime.drain_timeout;
     reply::json(StatusCode::ACCEPTED, &json!({ "draining": true, "timeout_ms": millis(timeout) }))

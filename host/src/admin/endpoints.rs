@@ -1,8 +1,6 @@
 //! `PUT /v1/clusters/{c}/endpoints` and `PATCH /v1/clusters/{c}/endpoints/{address}`: changes that hold until the next
 //! configuration.
 
-use std::sync::Arc;
-
 use http::StatusCode;
 use serde::Deserialize;
 use witgate_core::{
@@ -15,7 +13,6 @@ use super::{
     clusters,
     reply::{ApiError, Reply},
     serve::Call,
-    work::Change,
 };
 use crate::control::{Control, EndpointChange};
 
@@ -48,12 +45,12 @@ const WISH_EXAMPLE: &str = r#"{"state": "drain"}, {"state": "active"} or {"weigh
 
 /// Replaces the set. 200 with the cluster once new requests go to it.
 pub(super) async fn replace(call: Call, cluster: String) -> Result<Reply, ApiError> {
-    let (desk, peer) = (call.desk.clone(), Arc::clone(&call.peer));
+    let desk = call.desk.clone();
+    let change = call.change("endpoints", cluster.clone());
     desk.control.live.load().find_cluster(&cluster).map_err(ApiError::not_found)?;
     let set: Set = call.sent().json_within(SET, SET_EXAMPLE).await?;
     let endpoints = config::endpoints(set.endpoints).map_err(unprocessable)?;
     let permit = desk.change_permit().await?;
-    let change = Change { peer, what: "endpoints", of: cluster.clone() };
     let replace = move |control: &Control, cluster: &str| control.replace_endpoints(cluster, endpoints);
     change.run(&desk.control, permit, replace).await?;
     clusters::show(&desk.control, &cluster)
@@ -61,7 +58,8 @@ pub(super) async fn replace(call: Call, cluster: String) -> Result<Reply, ApiErr
 
 /// Changes one. 200 with the cluster once new requests follow.
 pub(super) async fn change(call: Call, cluster: String, address: String) -> Result<Reply, ApiError> {
-    let (desk, peer) = (call.desk.clone(), Arc::clone(&call.peer));
+    let desk = call.desk.clone();
+    let change = call.change("endpoint", format!("{cluster} {address}"));
     desk.control.live.load().find_cluster(&cluster).map_err(ApiError::not_found)?;
     let Wish { state, weight } = call.sent().json(WISH_EXAMPLE).await?;
     let state = state.map(|word| match word {
@@ -75,7 +73,6 @@ pub(super) async fn change(call: Call, cluster: String, address: String) -> Resu
         return Err(unprocessable(format!("weight: {weight} is out of range, 0 to {MAX_WEIGHT}")));
     }
     let permit = desk.change_permit().await?;
-    let change = Change { peer, what: "endpoint", of: format!("{cluster} {address}") };
     let wish = EndpointChange { state, weight };
     let of = cluster.clone();
     let work = move |control: &Control, _: &str| control.change_endpoint(&of, &address, wish).map(|()| wish);

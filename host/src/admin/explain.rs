@@ -16,6 +16,7 @@ use witgate_core::{config::ScoreMode, request::Head};
 use witgate_policy::{Failure, Instances};
 
 use super::{
+    access::Right,
     clusters,
     reply::{self, ApiError, Reply},
     serve::{Call, Desk},
@@ -84,7 +85,7 @@ const EXAMPLE: &str = r#"{"method": "GET", "path": "/api/x?q=1", "host": "api.ex
 /// "reply" | "error", …}`; with `forward`: `cluster`, `affinity`, `balance`, `scorer`, `candidates`, `picked`; with
 /// `reply`: `reply`; with `error`: `status` and `reason`, as the response's `x-witgate-error` would have it.
 pub(super) async fn explain(call: Call) -> Result<Reply, ApiError> {
-    let desk = Rc::clone(&call.desk);
+    let (desk, right) = (Rc::clone(&call.desk), call.right);
     let wanted: Wanted = call.sent().json(EXAMPLE).await?;
     let head = wanted.head()?;
     sound(&head)?;
@@ -95,9 +96,20 @@ pub(super) async fn explain(call: Call) -> Result<Reply, ApiError> {
         let decided = decide(&desk, &generation, listener, Box::new(head.clone()));
         tries += 1;
         if tries == TRIES || !decided.wanted_an_instance() {
-            return Ok(reply::json(StatusCode::OK, &decided.show(&generation, listener, &head).await));
+            let mut shown = decided.show(&generation, listener, &head).await;
+            if right == Right::Read {
+                hide_values(&mut shown);
+            }
+            return Ok(reply::json(StatusCode::OK, &shown));
         }
         tokio::time::sleep(BETWEEN_TRIES).await;
+    }
+}
+
+/// Of headers that a plugin sets, values may be secrets that endpoints ask for.
+fn hide_values(shown: &mut Value) {
+    if let Some(set) = shown.get_mut("headers_set").and_then(Value::as_object_mut) {
+        set.values_mut().for_each(|value| *value = Value::Null);
     }
 }
 

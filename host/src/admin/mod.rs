@@ -1,5 +1,5 @@
 //! The admin API: what is live, and changes to it, as JSON over HTTP/1.1. Everything but the probes and the metrics
-//! needs the token. It must never hold up a request on the data path, nor a probe behind an upload.
+//! needs a token, and what changes anything that of `token_file`. It must never hold up a request on the data path, nor a probe behind an upload.
 //!
 //! | call | answers |
 //! |---|---|
@@ -19,8 +19,9 @@
 //! | `POST /v1/drain` | 202 `{"draining": true, "timeout_ms"}` |
 //!
 //! Errors are `{"error": "…"}` with a status: 400 for a body or parameter that is not understood (`line`, `column`,
-//! `expected`), 401 without the token, 403 for browsers, 404, 405 with `Allow`, 408 for a body that comes too slowly,
-//! 409 where the state stands against it, 413 (`limit_bytes`), 415, 422 for a module that is refused (`stage`,
+//! `expected`), 401 without a token, 403 for pages of browsers
+//! and for who may only read, 404, 405 with `Allow`, 408 for a body that comes too slowly,
+//! 409 where the state stands against it, 413 (`limit_bytes`), 415, 421 for a name that is not the API's, 422 for a module that is refused (`stage`,
 //! `reason`) and for a request to explain that the data path refuses (`reason`), 431 for a head over 32 KiB or 100
 //! headers, 503 with `Retry-After` where too many uploads are under way, and while the proxy starts.
 //!
@@ -29,12 +30,14 @@
 //! its `status` beside it. An upload is seen through even where the client goes away.
 
 mod access;
+mod audit;
 mod body;
 mod clusters;
 mod config;
 mod drain;
 mod endpoints;
 mod explain;
+mod hosts;
 mod listeners;
 mod metrics;
 mod paths;
@@ -45,6 +48,7 @@ mod query;
 mod reply;
 mod routes;
 mod seats;
+mod secure;
 mod serve;
 mod socket;
 mod spares;
@@ -62,8 +66,9 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use witgate_core::config::AdminListen;
+use witgate_core::config::{Admin as Config, AdminListen};
 
+pub use access::Access;
 pub use socket::{AdminAddress, SocketFile};
 
 use crate::{control::Started, inherited::AdminSocket};
@@ -72,13 +77,13 @@ use crate::{control::Started, inherited::AdminSocket};
 #[derive(Debug)]
 pub struct Admin(socket::Bound);
 
-/// Binds the socket, where none is `given`. A Unix socket is its owner's alone (mode 0600) and takes the place of one that a dead process
-/// left.
+/// Binds the socket, where none is `given`. A Unix socket's file never has a wider mode than is configured, and takes the place of
+/// one that a dead process left.
 ///
 /// # Errors
 /// The address is taken, or the system refuses.
-pub fn bind(listen: &AdminListen, given: Option<AdminSocket>) -> io::Result<Admin> {
-    socket::Bound::new(listen, given).map(Admin)
+pub fn bind(config: &Config, given: Option<AdminSocket>) -> io::Result<Admin> {
+    socket::Bound::new(&config.listen, config.mode, given).map(Admin)
 }
 
 /// The address as it is configured, for messages.
@@ -110,12 +115,12 @@ impl Admin {
 
     /// Serves until dropped; before the control plane has started, the probes only. Belongs into a local runtime:
     /// connections are local tasks of it.
-    pub async fn serve(self, started: Started, token: String) {
+    pub async fn serve(self, started: Started, access: Access) {
         let address = self.0.address.clone();
         match self.0.listen() {
             Ok(listener) => {
                 tracing::info!(%address, "the admin API listens");
-                serve::run(listener, started, token).await;
+                serve::run(listener, started, access).await;
             }
             Err(error) => tracing::error!(%address, %error, "the admin API cannot be served"),
         }

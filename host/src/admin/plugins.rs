@@ -1,6 +1,6 @@
 //! Plugins: what is stored, what is live and how it does; activation, rollback and removal.
 
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 
 use http::StatusCode;
 use serde::Deserialize;
@@ -13,7 +13,6 @@ use super::{
     reply::{self, ApiError, Reply},
     serve::Call,
     units::{micros, millis},
-    work::Change,
 };
 use crate::control::{Control, Versions};
 
@@ -167,11 +166,11 @@ const ACTIVATE: &str = r#"{"version": 2} or {"version": "3f5a9c"} (the start of 
 
 /// `POST /v1/plugins/{name}/activate`: 200 once new requests ask it.
 pub(super) async fn activate(call: Call, name: String) -> Result<Reply, ApiError> {
-    let (desk, peer) = (call.desk.clone(), Arc::clone(&call.peer));
+    let desk = call.desk.clone();
+    let change = call.change("activate", name.clone());
     let wanted: Activate = call.sent().json(ACTIVATE).await?;
     let version = resolve(&name, &wanted.version, stored(&find(&desk.control, &name)?).1)?;
     let permit = desk.change_permit().await?;
-    let change = Change { peer, what: "activate", of: name.clone() };
     change.run(&desk.control, permit, move |control, name| control.activate(name, version).map(|()| version)).await?;
     show(&desk.control, &name)
 }
@@ -180,8 +179,7 @@ pub(super) async fn activate(call: Call, name: String) -> Result<Reply, ApiError
 pub(super) async fn rollback(call: Call, name: String) -> Result<Reply, ApiError> {
     find(&call.desk.control, &name)?;
     let permit = call.desk.change_permit().await?;
-    let change = Change { peer: Arc::clone(&call.peer), what: "rollback", of: name.clone() };
-    change.run(&call.desk.control, permit, Control::rollback).await?;
+    call.change("rollback", name.clone()).run(&call.desk.control, permit, Control::rollback).await?;
     show(&call.desk.control, &name)
 }
 
@@ -190,7 +188,7 @@ pub(super) async fn remove(call: Call, name: String) -> Result<Reply, ApiError> 
     let [force] = query::switches(call.head.uri.query(), ["force"])?;
     let versions: Vec<u32> = stored(&find(&call.desk.control, &name)?).1.iter().map(|info| info.version).collect();
     let permit = call.desk.change_permit().await?;
-    let change = Change { peer: Arc::clone(&call.peer), what: "remove", of: name.clone() };
+    let change = call.change("remove", name.clone());
     change.run(&call.desk.control, permit, move |control, name| control.remove(name, force)).await?;
     Ok(reply::json(StatusCode::OK, &json!({ "name": name, "removed": versions })))
 }

@@ -132,6 +132,11 @@ impl ApiError {
         self.fields.get("error").and_then(Value::as_str).unwrap_or_default()
     }
 
+    /// Whether somebody may not have what was asked for.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::MISDIRECTED_REQUEST)
+    }
+
     /// As the last line of a streamed answer, whose own status went out long ago.
     pub(super) fn into_line(self) -> Value {
         let status = self.status.as_u16();

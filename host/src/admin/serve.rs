@@ -2,7 +2,7 @@
 //! handed to the resource it names. Runs on the control thread; it must never compile a plugin or touch a disk there.
 
 use std::{
-    cell::{Cell, OnceCell, RefCell},
+    cell::{OnceCell, RefCell},
     convert::Infallible,
     rc::Rc,
     sync::Arc,
@@ -14,12 +14,13 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, timeout},
+    time::timeout,
 };
 use witgate_policy::Instances;
 
 use super::{
-    access,
+    access::{Access, Right},
+    audit::{Asked, Caller, Refusals},
     body::Sent,
     clusters, config, drain, endpoints, explain, listeners, metrics,
     paths::Resource,
@@ -27,12 +28,17 @@ use super::{
     reply::{ApiError, Reply},
     routes,
     seats::{Answer, Seat, Seats},
+    secure::{self, Secured},
     socket::{Listener, Stream},
     spares::{self, Spares},
     upload,
     wire::{self, HEAD_BYTES, Wire},
+    work::Change,
 };
-use crate::control::{Control, Started};
+use crate::{
+    control::{Control, Started},
+    tls::Server,
+};
 
 /// Connections at once; beyond them, one that is idle gives way to one that comes.
 const CONNECTIONS: usize = 64;
@@ -56,27 +62,26 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 /// What all requests share. One a proxy, on the control thread.
 pub(super) struct Desk {
     pub(super) control: Arc<Control>,
-    token: String,
     /// For explanations.
     pub(super) instances: RefCell<Instances>,
     uploads: Arc<Semaphore>,
     changes: Arc<Semaphore>,
-    /// When a wrong token was last in the log.
-    warned: Cell<Option<Instant>>,
 }
 
 /// Where the desk stands once there is a proxy to ask and to change.
 struct Office {
     desk: OnceCell<Rc<Desk>>,
     started: Started,
-    token: String,
+    access: Access,
+    refusals: Refusals,
 }
 
 /// One request that was let in.
 pub(super) struct Call {
     pub(super) desk: Rc<Desk>,
-    /// Who asks, in words for the log.
-    pub(super) peer: Arc<str>,
+    /// Who asks.
+    pub(super) caller: Caller,
+    pub(super) right: Right,
     pub(super) head: Parts,
     pub(super) body: Incoming,
 }
@@ -84,15 +89,19 @@ pub(super) struct Call {
 /// A connection's place among the others.
 #[derive(Clone)]
 struct Guest {
+    /// The other end, in words for the log.
     peer: Arc<str>,
     seat: Rc<Seat>,
     /// Whether it has one of the [`Spares`], which others wait for.
     lent: bool,
+    /// None: without TLS.
+    secured: Option<Secured>,
 }
 
 /// Accepts and serves until dropped.
-pub(super) async fn run(listener: Listener, started: Started, token: String) {
-    let office = Rc::new(Office { desk: OnceCell::new(), started, token });
+pub(super) async fn run(listener: Listener, started: Started, access: Access) {
+    let refusals = Refusals::default();
+    let office = Rc::new(Office { desk: OnceCell::new(), started, access, refusals });
     let (seats, spares) = (Seats::new(CONNECTIONS), Rc::new(Spares::default()));
     loop {
         spares.refill();
@@ -105,7 +114,7 @@ pub(super) async fn run(listener: Listener, started: Started, token: String) {
         };
         match accepted {
             Ok((stream, peer)) => {
-                let guest = Guest { peer: Arc::from(peer), seat: seats.take().await, lent };
+                let guest = Guest { peer: Arc::from(peer), seat: seats.take().await, lent, secured: None };
                 let connection = serve(stream, guest, Rc::clone(&office));
                 let spares = Rc::clone(&spares);
                 tokio::task::spawn_local(async move {
@@ -128,16 +137,28 @@ pub(super) async fn run(listener: Listener, started: Started, token: String) {
 
 async fn serve(stream: Box<dyn Stream>, guest: Guest, office: Rc<Office>) {
     let (peer, seat) = (Arc::clone(&guest.peer), Rc::clone(&guest.seat));
-    let wire = TokioIo::new(Wire::new(stream, Rc::clone(&seat)));
-    let service = service_fn(move |request: Request<Incoming>| {
-        let (office, guest) = (Rc::clone(&office), guest.clone());
-        async move { Ok::<_, Infallible>(reply(&office, guest, request).await) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME)
-        .max_buf_size(HEAD_BYTES)
-        .serve_connection(wire, service);
+    let connection = async {
+        let (stream, secured) = match office.tls() {
+            None => (stream, None),
+            Some(server) => {
+                let (stream, secured) = secure::accept(stream, server, HEAD_TIME).await.inspect_err(|error| {
+                    if error.is_about_certificate() {
+                        office.refusals.handshake(&guest.peer, &error.to_string());
+                    }
+                })?;
+                (stream, Some(secured))
+            }
+        };
+        let guest = Guest { secured, ..guest };
+        let wire = TokioIo::new(Wire::new(stream, Rc::clone(&guest.seat)));
+        let service = service_fn(|request: Request<Incoming>| {
+            let (office, guest) = (Rc::clone(&office), guest.clone());
+            async move { Ok::<_, Infallible>(reply(&office, guest, request).await) }
+        });
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(HEAD_BYTES);
+        http.serve_connection(wire, service).await.map_err(Ended::Http)
+    };
     tokio::select! {
         // First: what has not been read yet may be sent again.
         biased;
@@ -148,6 +169,15 @@ async fn serve(stream: Box<dyn Stream>, guest: Guest, office: Rc<Office>) {
     }
 }
 
+/// Why a connection ended before its time.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("{0}")]
+    Handshake(#[from] secure::Failed),
+    #[error("{0}")]
+    Http(hyper::Error),
+}
+
 async fn reply(office: &Office, guest: Guest, request: Request<Incoming>) -> Response<Answer> {
     let (busy, noted) = (guest.seat.busy(), guest.seat.noted());
     if request.headers().contains_key(header::TRANSFER_ENCODING) && !wire::has_one_length(&noted) {
@@ -155,23 +185,46 @@ async fn reply(office: &Office, guest: Guest, request: Request<Incoming>) -> Res
         let error = ApiError::bad_request(error).header(header::CONNECTION, "close");
         return error.into_reply().map(|body| busy.with(body));
     }
-    // Who has no token must not keep a connection that others could need.
-    let keeps = !guest.lent && access::require_token(request.headers(), &office.token).is_ok();
+    let right = office.access.right(request.headers());
+    // Who has no token must not keep a connection that others could need; nor one that was secured otherwise than now.
+    let keeps = !guest.lent && right.is_ok() && guest.is_as_secure_as(office.tls().as_ref());
     // Nor one to a process that has handed over: the next request is the other's.
     let keeps = keeps && !office.is_handed_over();
-    let mut reply = match office.desk() {
-        Some(desk) => handle(desk, guest.peer, request).await,
-        None => starting(&request),
-    };
+    let mut reply = handle(office, &guest, right, request).await;
     if !keeps {
         reply.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     reply.map(|body| busy.with(body))
 }
 
+async fn handle(office: &Office, guest: &Guest, right: Result<Right, ApiError>, request: Request<Incoming>) -> Reply {
+    let (head, body) = request.into_parts();
+    let caller = Caller {
+        who: right.as_ref().map_or("unknown", |right| right.name()),
+        certificate: guest.secured.as_ref().and_then(|secured| secured.certificate.clone()),
+        peer: Arc::clone(&guest.peer),
+    };
+    let resource = Resource::find(head.uri.path());
+    let addressed = guest.is_still_believed(office).and_then(|()| office.access.hosts.check(&head, resource.as_ref()));
+    let Some(desk) = office.desk() else {
+        return addressed.map_or_else(ApiError::into_reply, |()| starting(&head, resource));
+    };
+    let admitted = addressed.and_then(|()| admit(right, &head, resource));
+    let answered = match admitted {
+        Ok((resource, right)) => answer(resource, Call { desk, caller, right, head, body }).await,
+        Err(error) => {
+            if error.is_refusal() {
+                office.refusals.request(&caller, &Asked::of(&head), &error);
+            }
+            Err(error)
+        }
+    };
+    answered.unwrap_or_else(ApiError::into_reply)
+}
+
 /// Before there is a desk: it lives, and that is all that can be said.
-fn starting<B>(request: &Request<B>) -> Reply {
-    match Resource::find(request.uri().path()).filter(|resource| resource.takes(request.method())) {
+fn starting(head: &Parts, resource: Option<Resource>) -> Reply {
+    match resource.filter(|resource| resource.takes(&head.method)) {
         Some(Resource::Livez) => probes::live(),
         Some(Resource::Readyz) => probes::starting(),
         _ => {
@@ -181,23 +234,15 @@ fn starting<B>(request: &Request<B>) -> Reply {
     }
 }
 
-async fn handle(desk: Rc<Desk>, peer: Arc<str>, request: Request<Incoming>) -> Reply {
-    let (head, body) = request.into_parts();
-    let answered = match admit(&desk, &peer, &head) {
-        Ok(resource) => answer(resource, Call { desk, peer, head, body }).await,
-        Err(error) => Err(error),
-    };
-    answered.unwrap_or_else(ApiError::into_reply)
-}
-
 /// What a request names, if it may have it. Decided before its body is looked at.
-fn admit(desk: &Desk, peer: &str, head: &Parts) -> Result<Resource, ApiError> {
-    access::refuse_browsers(&head.headers)?;
+fn admit(
+    right: Result<Right, ApiError>,
+    head: &Parts,
+    resource: Option<Resource>,
+) -> Result<(Resource, Right), ApiError> {
     let path = head.uri.path();
-    let resource = Resource::find(path);
-    if !resource.as_ref().is_some_and(Resource::is_open) {
-        access::require_token(&head.headers, &desk.token).inspect_err(|error| desk.warn(peer, path, error))?;
-    }
+    let is_open = resource.as_ref().is_some_and(Resource::is_open);
+    let right = if is_open { right.unwrap_or(Right::Read) } else { right? };
     let Some(resource) = resource else {
         let bare = path.trim_end_matches('/');
         let meant = if bare != path && Resource::find(bare).is_some() {
@@ -212,7 +257,8 @@ fn admit(desk: &Desk, peer: &str, head: &Parts) -> Result<Resource, ApiError> {
         let error = format!("{path} does not take {}; it takes {methods}", head.method);
         return Err(ApiError::new(StatusCode::METHOD_NOT_ALLOWED, error).header(header::ALLOW, methods));
     }
-    Ok(resource)
+    right.require(&resource, &head.method)?;
+    Ok((resource, right))
 }
 
 /// The resource's answer. Which methods come here, `paths` has said.
@@ -245,7 +291,12 @@ async fn answer(resource: Resource, call: Call) -> Result<Reply, ApiError> {
 
 impl Office {
     fn is_handed_over(&self) -> bool {
-        self.desk.get().is_some_and(|desk| desk.control.drain.is_handed_over())
+        self.desk().is_some_and(|desk| desk.control.drain.is_handed_over())
+    }
+
+    /// What is spoken below HTTP.
+    fn tls(&self) -> Option<Arc<Server>> {
+        self.desk().map_or_else(|| self.access.tls.clone(), |desk| desk.control.live.load().tls.admin.clone())
     }
 
     /// None until the proxy has started.
@@ -254,11 +305,9 @@ impl Office {
             let control = self.started.borrow().clone()?;
             let desk = Rc::new(Desk {
                 control,
-                token: self.token.clone(),
                 instances: RefCell::new(Instances::default()),
                 uploads: Arc::new(Semaphore::new(UPLOADS)),
                 changes: Arc::new(Semaphore::new(CHANGES)),
-                warned: Cell::new(None),
             });
             tokio::task::spawn_local(explain::forget_old_plugins(Rc::clone(&desk)));
             let _ = self.desk.set(desk); // It was none a moment ago, on this thread.
@@ -283,18 +332,39 @@ impl Desk {
     pub(super) async fn change_permit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
         permit(&self.changes, "changes").await
     }
+}
 
-    /// Says that somebody was refused, once a second at most: a guesser must not fill the log.
-    fn warn(&self, peer: &str, path: &str, error: &ApiError) {
-        let now = Instant::now();
-        if self.warned.get().is_none_or(|last| now.duration_since(last) >= Duration::from_secs(1)) {
-            self.warned.set(Some(now));
-            tracing::warn!(peer, path, error = error.message(), "admin request refused");
+impl Guest {
+    /// Whether who comes now would be secured in the same way.
+    fn is_as_secure_as(&self, now: Option<&Arc<Server>>) -> bool {
+        match (&self.secured, now) {
+            (None, None) => true,
+            (Some(secured), Some(now)) => Arc::ptr_eq(&secured.server, now),
+            _ => false,
+        }
+    }
+
+    /// A certificate that was shown to authorities who are no longer believed opens nothing any more.
+    ///
+    /// # Errors
+    /// 421, so that who has another one connects again.
+    fn is_still_believed(&self, office: &Office) -> Result<(), ApiError> {
+        match (&self.secured, office.tls()) {
+            (Some(secured), Some(now)) if !secured.server.believes_as(&now) => {
+                let error = "other authorities sign clients' certificates by now: connect again";
+                Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, error))
+            }
+            _ => Ok(()),
         }
     }
 }
 
 impl Call {
+    /// A change that this is about to make.
+    pub(super) fn change(&self, what: &'static str, of: String) -> Change {
+        Change { caller: self.caller.clone(), asked: Asked::of(&self.head), what, of }
+    }
+
     /// The request's body, to be read.
     pub(super) fn sent(self) -> Sent {
         Sent { headers: self.head.headers, body: self.body }

@@ -1,4 +1,4 @@
-//! The admin API's socket: TCP, or a Unix socket that only its owner may open. Binding is synchronous, so that a
+//! The admin API's socket: TCP, or a Unix socket that nobody may open but who is meant to. Binding is synchronous, so that a
 //! taken address is known before anything starts; it must never take a socket away from a process that is alive.
 
 use std::{
@@ -82,8 +82,8 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
 
 impl Bound {
-    /// What was given, or what is bound otherwise.
-    pub(super) fn new(listen: &AdminListen, given: Option<AdminSocket>) -> io::Result<Self> {
+    /// What was given, or what is bound otherwise; `mode` is that of a Unix socket's file.
+    pub(super) fn new(listen: &AdminListen, mode: u32, given: Option<AdminSocket>) -> io::Result<Self> {
         match (listen, given) {
             (AdminListen::Tcp(_), Some(AdminSocket::Tcp(socket))) => {
                 socket.set_nonblocking(true)?;
@@ -96,7 +96,7 @@ impl Bound {
                 let file = if removes { Some(Arc::new(SocketFile::lent(path)?)) } else { None };
                 Ok(Self { address: AdminAddress::Unix(path.clone()), socket: Std::Unix(socket), file })
             }
-            (listen, _) => Self::bind(listen),
+            (listen, _) => Self::bind(listen, mode),
         }
     }
 
@@ -108,7 +108,7 @@ impl Bound {
         }
     }
 
-    fn bind(listen: &AdminListen) -> io::Result<Self> {
+    fn bind(listen: &AdminListen, mode: u32) -> io::Result<Self> {
         match listen {
             AdminListen::Tcp(address) => {
                 let socket = std::net::TcpListener::bind(address)?;
@@ -118,7 +118,7 @@ impl Bound {
             }
             AdminListen::Unix(path) => {
                 make_way(path)?;
-                let (socket, file) = bind_unix(path)?;
+                let (socket, file) = bind_unix(path, mode)?;
                 Ok(Self {
                     address: AdminAddress::Unix(path.clone()),
                     socket: Std::Unix(socket),
@@ -191,17 +191,24 @@ fn make_way(path: &Path) -> io::Result<()> {
     }
 }
 
-fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // On Linux the file gets the mode that the socket has when it is bound, so that there is no moment in which others
-    // may connect. Where that is not so, the mode is set a moment later.
-    let _ = rustix::fs::fchmod(&socket, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR);
-    socket.bind(&SockAddr::unix(path)?)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+fn bind_unix(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
+    let socket = bind_no_wider(path, mode)?;
+    // Wider than the umask lets it be; and where the system takes no notice of a socket's mode, narrower. Nobody can connect
+    // before the socket listens.
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     let file = SocketFile::new(path)?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok((socket.into(), file))
+}
+
+/// On Linux the file gets the mode that the socket has when it is bound, less the umask, so that there is no moment in which
+/// it is open to others.
+fn bind_no_wider(path: &Path, mode: u32) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    let _ = rustix::fs::fchmod(&socket, rustix::fs::Mode::from_raw_mode(mode));
+    socket.bind(&SockAddr::unix(path)?)?;
+    Ok(socket)
 }
 
 /// Removes the socket's file when the server ends, unless another process has put its own there since.
@@ -265,7 +272,7 @@ mod tests {
     use super::*;
 
     fn bind(path: &Path) -> io::Result<Bound> {
-        Bound::new(&AdminListen::Unix(path.to_owned()), None)
+        Bound::new(&AdminListen::Unix(path.to_owned()), 0o600, None)
     }
 
     #[test]
@@ -279,6 +286,22 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{error}");
         drop(bound);
         assert!(!path.exists(), "the file is left behind");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_file_is_no_wider_from_its_first_moment_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("admin.sock");
+        for mode in [0o600, 0o660] {
+            let _socket = bind_no_wider(&path, mode).unwrap();
+            let found = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+            assert_eq!(found & !mode, 0, "{found:o}, wanted {mode:o}");
+            fs::remove_file(&path).unwrap();
+            let bound = Bound::new(&AdminListen::Unix(path.clone()), mode, None).unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, mode);
+            drop(bound);
+        }
     }
 
     #[test]
@@ -312,7 +335,7 @@ mod tests {
         let first = bind(&path).unwrap();
         let lent = || {
             let socket = AdminSocket::Unix(UnixListener::from(first.lend().unwrap()), true);
-            Bound::new(&AdminListen::Unix(path.clone()), Some(socket)).unwrap()
+            Bound::new(&AdminListen::Unix(path.clone()), 0o600, Some(socket)).unwrap()
         };
         drop(lent());
         assert!(path.exists(), "it is the first one's still");
@@ -328,7 +351,7 @@ mod tests {
 
     #[test]
     fn port_0_is_resolved() {
-        let bound = Bound::new(&AdminListen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0))), None).unwrap();
+        let bound = Bound::new(&AdminListen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0))), 0o600, None).unwrap();
         assert!(matches!(bound.address, AdminAddress::Tcp(address) if address.port() != 0), "{}", bound.address);
     }
 }

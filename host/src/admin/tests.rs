@@ -9,9 +9,9 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use witgate_core::config::AdminListen;
+use witgate_core::config::{Admin, AdminListen};
 
-use super::AdminAddress;
+use super::{Access, AdminAddress};
 use crate::Proxy;
 
 const CONFIG: &str = r#"
@@ -46,7 +46,7 @@ endpoints = [{ address = "127.0.0.1:1", zone = "a" }, { address = "127.0.0.1:2",
 "#;
 
 /// Ends a request that has no headers of its own.
-const CLOSING: &str = " HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n";
+const CLOSING: &str = " HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
 
 /// Sends bytes and reads the answer to the end of the connection.
 #[track_caller]
@@ -149,6 +149,39 @@ fn probes_and_metrics_are_open_and_the_rest_is_not() {
 }
 
 #[test]
+fn a_page_whose_name_was_made_to_stand_for_this_address_gets_nothing() {
+    let running = Running::with(&CONFIG.replacen("[runtime]", "hosts = [\"admin.test\"]\n[runtime]", 1));
+    let AdminAddress::Tcp(address) = *running.proxy.admin() else { panic!("not TCP") };
+    let token = format!("authorization: Bearer {}\r\n", running.proxy.token());
+    let check = |request: &str, host: &str, headers: &str, status: u16| {
+        let head = format!("{request} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{token}{headers}\r\n");
+        let answer = running.bytes(head.as_bytes());
+        assert_eq!(answer.status, status, "{request} {host} {headers}: {} {}", answer.head, answer.body);
+        if status >= 400 {
+            assert!(answer.json()["error"].is_string(), "{}", answer.body);
+        }
+    };
+    for own in [address.to_string(), "localhost:9901".to_owned(), "admin.test".to_owned(), "[::1]:1".to_owned()] {
+        check("GET /v1/plugins", &own, "", 200);
+        check("GET /metrics", &own, "", 200);
+        check("GET /readyz", &own, "", 200);
+    }
+    for rebound in ["evil.example", "evil.example:9901", "admin.test.evil.example"] {
+        check("GET /v1/plugins", rebound, "", 421);
+        check("POST /v1/drain", rebound, "", 421);
+        check("GET /metrics", rebound, "", 421);
+        check("GET /nothing", rebound, "", 421);
+        check("GET /readyz", rebound, "", 200);
+    }
+    check("GET /metrics", "witgate.monitoring.svc:9901", "", 200);
+    check("POST /v1/drain", "localhost", "origin: http://evil.example\r\n", 403);
+    check("POST /v1/drain", "localhost", "sec-fetch-site: cross-site\r\n", 403);
+    check("GET /v1/plugins", "localhost:1", "origin: http://localhost:1\r\nsec-fetch-site: same-origin\r\n", 200);
+    let ready = running.raw("GET /readyz", "", b"");
+    assert_eq!(ready.status, 200, "no drain has begun: {}", ready.body);
+}
+
+#[test]
 fn what_is_not_there_or_not_understood_is_said_so() {
     let running = Running::new();
     running.check("GET /v1/nothing", "", 404, "there is no /v1/nothing");
@@ -194,8 +227,9 @@ fn a_request_that_could_end_in_two_places_is_refused() {
     let token = format!("authorization: Bearer {}\r\n", running.proxy.token());
     let lengths = ["content-length: 5\r\n", "transfer-encoding: chunked\r\n"];
     let ask = |path: &str, headers: &str| {
-        let request =
-            format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}\r\n2\r\n{{}}\r\n0\r\n\r\n");
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}\r\n2\r\n{{}}\r\n0\r\n\r\n"
+        );
         running.bytes(request.as_bytes())
     };
     for [first, second] in [lengths, [lengths[1], lengths[0]]] {
@@ -209,7 +243,7 @@ fn a_request_that_could_end_in_two_places_is_refused() {
     assert_eq!(answer.status, 200, "one of them is fine: {}", answer.body);
     // The first of two lengths came with the request before, and the parser has it.
     let mut stream = running.connect();
-    let whole = format!("GET /livez HTTP/1.1\r\nhost: x\r\n{token}\r\n");
+    let whole = format!("GET /livez HTTP/1.1\r\nhost: localhost\r\n{token}\r\n");
     let part = format!("POST /v1/explain HTTP/1.1\r\n{}", lengths[0]);
     stream.write_all(format!("{whole}{part}").as_bytes()).unwrap();
     assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
@@ -220,7 +254,7 @@ fn a_request_that_could_end_in_two_places_is_refused() {
     // Again on one connection, with a body that looks like a head.
     let mut stream = running.connect();
     for _ in 0..3 {
-        write!(stream, "POST /v1/explain HTTP/1.1\r\nhost: x\r\n{token}{}\r\n", lengths[1]).unwrap();
+        write!(stream, "POST /v1/explain HTTP/1.1\r\nhost: localhost\r\n{token}{}\r\n", lengths[1]).unwrap();
         write!(stream, "19\r\n\r\ncontent-length: 9\r\n{{\r\n}}\r\n0\r\n\r\n").unwrap();
         let mut head = [0; 4096];
         let n = stream.read(&mut head).unwrap();
@@ -342,7 +376,7 @@ fn a_drain_is_accepted_and_seen() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let running = Running::with(&CONFIG.replace("127.0.0.1:1", &silent.local_addr().unwrap().to_string()));
     let mut held = TcpStream::connect(running.proxy.listener("web").unwrap()).unwrap();
-    held.write_all(b"GET /api/ HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    held.write_all(b"GET /api/ HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
     let _asked = silent.accept().unwrap();
     let drained = running.ask("POST /v1/drain", "");
     assert_eq!((drained.status, &drained.json()["draining"]), (202, &true.into()));
@@ -353,8 +387,12 @@ fn a_drain_is_accepted_and_seen() {
 /// Kept connections whose one request, with the token, was answered; the first one is idle for longest.
 fn kept(running: &Running, n: usize) -> Vec<TcpStream> {
     let ask = |stream: &mut TcpStream| {
-        write!(stream, "GET /livez HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\r\n", running.proxy.token())
-            .unwrap();
+        write!(
+            stream,
+            "GET /livez HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\n\r\n",
+            running.proxy.token()
+        )
+        .unwrap();
         assert!(stream.read(&mut [0; 4096]).unwrap() > 0, "it was closed");
     };
     let mut streams: Vec<TcpStream> = (0..n).map(|_| running.connect()).collect();
@@ -397,7 +435,7 @@ fn connections_that_say_nothing_keep_nobody_out() {
 fn a_request_that_is_worked_on_is_not_cut_for_one_that_comes() {
     let running = Running::new();
     let head = format!(
-        "POST /v1/explain HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n",
+        "POST /v1/explain HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n",
         running.proxy.token()
     );
     let mut busy: Vec<TcpStream> = (0..64).map(|_| running.connect()).collect();
@@ -408,7 +446,7 @@ fn a_request_that_is_worked_on_is_not_cut_for_one_that_comes() {
         assert_eq!(&told, b"HTTP/1.1 100 Continue\r\n\r\n");
     }
     let mut late = running.connect();
-    late.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    late.write_all(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
     let mut text = String::new();
     for (n, stream) in busy.iter_mut().enumerate() {
         stream.write_all(b"{}").unwrap();
@@ -426,7 +464,7 @@ fn who_has_no_token_keeps_no_connection() {
     let token = format!("authorization: Bearer {}\r\n", running.proxy.token());
     let check = |path: &str, headers: &str, kept: bool| {
         let mut stream = running.connect();
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\n{headers}\r\n").unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n").unwrap();
         let mut head = [0; 64 << 10];
         let n = stream.read(&mut head).unwrap();
         let head = String::from_utf8_lossy(&head[..n]).to_ascii_lowercase();
@@ -441,7 +479,8 @@ fn who_has_no_token_keeps_no_connection() {
 
 #[test]
 fn before_the_start_has_ended_it_lives_and_is_not_ready() {
-    let admin = super::bind(&AdminListen::Tcp(([127, 0, 0, 1], 0).into()), None).unwrap();
+    let config = Admin { listen: AdminListen::Tcp(([127, 0, 0, 1], 0).into()), ..Admin::default() };
+    let admin = super::bind(&config, None).unwrap();
     let AdminAddress::Tcp(address) = *admin.address() else { panic!("not TCP") };
     let (open, started) = tokio::sync::watch::channel(None);
     let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
@@ -449,7 +488,7 @@ fn before_the_start_has_ended_it_lives_and_is_not_ready() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
         runtime.unwrap().block_on(async move {
             tokio::select! {
-                () = admin.serve(started, "token".to_owned()) => {}
+                () = admin.serve(started, Access::new(&config, "token", None, None)) => {}
                 _ = &mut stopped => {}
             }
         });
@@ -475,7 +514,7 @@ fn a_unix_socket_serves_too() {
     let config = witgate_core::config::parse(&text, "test.toml", Path::new(dir.path())).map(|p| p.config);
     let proxy = Proxy::start(config.unwrap_or_else(|errors| panic!("{errors}"))).unwrap();
     let mut stream = std::os::unix::net::UnixStream::connect(&path).unwrap();
-    stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.contains("ready"), "{answer}");

@@ -13,7 +13,7 @@ use super::{
     query,
     reply::{self, ApiError, Reply},
     serve::Call,
-    work::Change,
+    work::Done as _,
 };
 use crate::control::{Control, ControlError, Uploaded};
 
@@ -33,18 +33,18 @@ pub(super) async fn put(call: Call, name: String) -> Result<Reply, ApiError> {
         ));
     }
     let progress = progress || header(header::ACCEPT).contains(NDJSON);
-    let (desk, peer) = (call.desk.clone(), Arc::clone(&call.peer));
+    let desk = call.desk.clone();
+    let change = call.change("upload", name);
     let bytes = desk.control.live.load().config.plugin_bounds.max_upload;
     let limit = Limit { bytes, set_by: "[plugins] max_upload" };
     let sent = call.sent().announced(limit).await?;
     // Taken before the body is read: it bounds the memory of uploads as well as their compilations.
     let permit = desk.upload_permit().await?;
     let bytes = sent.bytes(limit).await?;
-    let change = Change { peer, what: "upload", of: name };
     let control = Arc::clone(&desk.control);
     if !progress {
         let uploaded = change.run(&control, permit, work(bytes, activate, |_| {})).await?;
-        return Ok(reply::json(status(&uploaded), &uploaded));
+        return Ok(reply::json(uploaded.status(), &uploaded));
     }
     let (lines, receiver) = mpsc::channel::<Bytes>(STAGES);
     let stages = lines.clone();
@@ -68,14 +68,10 @@ fn work(
     move |control, name| control.upload(name, &bytes, activate, &tell)
 }
 
-fn status(uploaded: &Uploaded) -> StatusCode {
-    if uploaded.existed { StatusCode::OK } else { StatusCode::CREATED }
-}
-
 /// What the response would have been, with its status as a field.
 fn last_line(uploaded: &Uploaded) -> Value {
     let mut line = serde_json::to_value(uploaded).unwrap_or_default();
-    line["status"] = status(uploaded).as_u16().into();
+    line["status"] = uploaded.status().as_u16().into();
     line
 }
 

@@ -16,6 +16,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -23,9 +24,10 @@ use tokio::{
     runtime::{Builder, LocalOptions, LocalRuntime},
     time::timeout,
 };
+use tokio_rustls::TlsConnector;
 
 use super::{
-    Failed, Outcome,
+    Failed, Outcome, secure,
     target::{Address, Connect, Target},
 };
 
@@ -41,6 +43,8 @@ const CHUNK: usize = 32 << 10;
 /// A client of one proxy's admin API.
 pub(super) struct Client {
     target: Target,
+    /// None: without TLS.
+    tls: Option<(TlsConnector, ServerName<'static>)>,
     runtime: LocalRuntime,
 }
 
@@ -59,8 +63,17 @@ impl Client {
     }
 
     pub(super) fn new(target: Target) -> Outcome<Self> {
+        let tls = match (&target.secure, &target.address) {
+            (None, _) => None,
+            (Some(secure), Address::Tcp(address)) => Some((secure.load()?.into(), secure::name_of(address)?)),
+            (Some(secure), Address::Unix(_)) => Some((secure.load()?.into(), secure::name_of("localhost")?)),
+        };
         let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
-        Ok(Self { target, runtime: runtime.map_err(|error| Failed::new(format!("cannot start a runtime: {error}")))? })
+        Ok(Self {
+            target,
+            tls,
+            runtime: runtime.map_err(|error| Failed::new(format!("cannot start a runtime: {error}")))?,
+        })
     }
 
     pub(super) fn get(&self, path: &str) -> Outcome<Value> {
@@ -90,16 +103,23 @@ impl Client {
             .body(body)
             .map_err(|error| Failed::new(format!("{path}: no request can be made of it: {error}")))?;
         self.runtime.block_on(async {
-            let response = match &self.target.address {
-                Address::Tcp(address) => exchange(within(CONNECT, TcpStream::connect(address)).await, request).await,
-                Address::Unix(file) => exchange(within(CONNECT, UnixStream::connect(file)).await, request).await,
-            };
-            let response = response.map_err(|trouble| self.unreachable(&trouble))?;
+            let response = async { exchange(self.connect().await?, request).await };
+            let response = response.await.map_err(|trouble| self.unreachable(&trouble))?;
             let status = response.status();
             let lines = stage.filter(|_| status.is_success());
             let last = read(response, lines.as_deref()).await.map_err(|trouble| self.unreachable(&trouble))?;
             self.judge(status, last)
         })
+    }
+
+    async fn connect(&self) -> Result<Box<dyn Stream>, Trouble> {
+        let stream: Box<dyn Stream> = match &self.target.address {
+            Address::Tcp(address) => Box::new(within(CONNECT, TcpStream::connect(address)).await?),
+            Address::Unix(file) => Box::new(within(CONNECT, UnixStream::connect(file)).await?),
+        };
+        let Some((connector, name)) = &self.tls else { return Ok(stream) };
+        let stream = within(CONNECT, connector.connect(name.clone(), stream)).await;
+        stream.map(|stream| Box::new(stream) as Box<dyn Stream>).map_err(Trouble::Handshake)
     }
 
     fn host(&self) -> &str {
@@ -136,19 +156,50 @@ impl Client {
                 "no proxy answers at {address} (from {address_from}): {error}; is it running? Name another one's \
                  configuration file with -c FILE, or set WITGATE_ADMIN and WITGATE_TOKEN"
             ),
-            Trouble::Answer(error) => format!("the admin API at {address} did not answer as it should: {error}"),
+            Trouble::Handshake(error) => {
+                format!("the TLS handshake with the admin API at {address} (from {address_from}) failed: {error}")
+            }
+            Trouble::Answer(error) => {
+                let hint = match (&self.tls, address) {
+                    (None, Address::Tcp(address)) => format!("; if it speaks TLS, say https://{address}"),
+                    _ => String::new(),
+                };
+                format!("the admin API at {address} did not answer as it should: {error}{hint}")
+            }
         })
     }
 }
 
 enum Trouble {
     Connect(io::Error),
+    Handshake(io::Error),
     Answer(String),
 }
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Self::Connect(error)
+    }
+}
+
+/// What bytes come and go by.
+trait Stream: AsyncRead + AsyncWrite + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
 
 impl Trouble {
     fn answer(error: impl fmt::Display) -> Self {
         Self::Answer(error.to_string())
+    }
+
+    /// With its causes, among which is what TLS said: a certificate may be refused after the handshake.
+    fn http(error: hyper::Error) -> Self {
+        let mut text = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(error) = cause {
+            text.push_str(&format!(": {error}"));
+            cause = error.source();
+        }
+        Self::Answer(text)
     }
 }
 
@@ -156,16 +207,12 @@ async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -
     timeout(limit, work).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-async fn exchange<S>(stream: io::Result<S>, request: Request<Parts>) -> Result<Response<Incoming>, Trouble>
-where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
-{
-    let stream = stream.map_err(Trouble::Connect)?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(Trouble::answer)?;
+async fn exchange(stream: Box<dyn Stream>, request: Request<Parts>) -> Result<Response<Incoming>, Trouble> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(Trouble::http)?;
     // Ends with the runtime; its errors come out of the request as well.
     tokio::task::spawn_local(connection);
     match timeout(ANSWER, sender.send_request(request)).await {
-        Ok(response) => response.map_err(Trouble::answer),
+        Ok(response) => response.map_err(Trouble::http),
         Err(_) => Err(Trouble::answer(format!("nothing came for {} s", ANSWER.as_secs()))),
     }
 }
@@ -177,7 +224,7 @@ async fn read(response: Response<Incoming>, stage: Option<&dyn Fn(&str)>) -> Res
     loop {
         let frame = match timeout(ANSWER, body.frame()).await {
             Ok(None) => break,
-            Ok(Some(frame)) => frame.map_err(Trouble::answer)?,
+            Ok(Some(frame)) => frame.map_err(Trouble::http)?,
             Err(_) => return Err(Trouble::answer(format!("nothing more came for {} s", ANSWER.as_secs()))),
         };
         bytes.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
@@ -249,6 +296,7 @@ mod tests {
         let target = Target {
             address: Address::Tcp(address.to_owned()),
             token: "secret".to_owned(),
+            secure: None,
             address_from: "here".to_owned(),
             token_from: "a test".to_owned(),
         };

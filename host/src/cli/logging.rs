@@ -129,7 +129,7 @@ fn is_known(word: &str) -> bool {
     let is_level =
         LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word)) || matches!(word.as_bytes(), [b'0'..=b'5']);
     let krate = word.split("::").next().unwrap_or_default();
-    !is_word || word.is_empty() || is_level || krate == "witgate" || krate.starts_with("witgate_")
+    !is_word || word.is_empty() || is_level || matches!(krate, "witgate" | "audit") || krate.starts_with("witgate_")
 }
 
 #[cfg(test)]
@@ -156,7 +156,7 @@ mod tests {
         check(&[("WITGATE_LOG", "loud")], Err("\"loud\" is neither a level"));
         check(&[("WITGATE_LOG", "warn, verbose")], Err("\"verbose\" is neither a level"));
         check(&[("RUST_LOG", "hyper")], Ok("hyper=trace"));
-        for known in ["INFO", "3", "witgate::audit", "witgate_policy", "warn,hyper=debug", "warn,"] {
+        for known in ["INFO", "3", "audit", "warn,audit=info", "witgate_policy", "warn,hyper=debug", "warn,"] {
             let found = |name: &str| (name == "WITGATE_LOG").then(|| known.to_owned());
             assert!(filter(found, "info").is_ok(), "{known}");
         }

@@ -12,6 +12,7 @@ mod logging;
 mod plugin;
 mod replacement;
 mod run;
+mod secure;
 mod show;
 mod signals;
 mod supervisor;
@@ -24,7 +25,8 @@ use clap::{Parser, Subcommand};
 /// Where client commands look, as help texts say it.
 const WHERE: &str = "\
 Client commands find the admin API and its token in the configuration file of `-c FILE`; without it in WITGATE_ADMIN \
-(127.0.0.1:9901 or unix:/run/witgate.sock) and WITGATE_TOKEN; without those in ./witgate.toml.
+(127.0.0.1:9901, https://admin.example.com:9901 or unix:/run/witgate.sock) and WITGATE_TOKEN; without those in ./witgate.toml. \
+WITGATE_CA, WITGATE_CERT and WITGATE_KEY name files for TLS: who signs the API's certificate, and what to show it.
 
 Exit codes: 0 fine, 1 refused or failed, 2 usage.";
 

@@ -9,7 +9,10 @@ use std::{
 
 use witgate_core::config::{Admin, AdminListen};
 
-use super::{Failed, Outcome, load};
+use super::{
+    Failed, Outcome, load,
+    secure::{Env, Secure},
+};
 use crate::secrets;
 
 /// How to find the running proxy.
@@ -43,6 +46,8 @@ impl fmt::Display for Address {
 pub(super) struct Target {
     pub(super) address: Address,
     pub(super) token: String,
+    /// None: without TLS.
+    pub(super) secure: Option<Secure>,
     /// Where the address was read, for messages.
     pub(super) address_from: String,
     /// Where the token was read, for messages.
@@ -68,18 +73,22 @@ impl Connect {
         self.find_with(&env)
     }
 
-    fn find_with(&self, env: &dyn Fn(&str) -> Option<String>) -> Outcome<Target> {
+    fn find_with(&self, env: Env<'_>) -> Outcome<Target> {
         if let Some(file) = &self.config {
-            return from_file(file, None);
+            return from_file(file, None, env);
         }
         let (admin, token) = (env("WITGATE_ADMIN"), env("WITGATE_TOKEN"));
         match (admin, token) {
-            (Some(admin), Some(token)) => Ok(Target {
-                address: parse(&admin)?,
-                token: token.trim().to_owned(),
-                address_from: "WITGATE_ADMIN".to_owned(),
-                token_from: "WITGATE_TOKEN".to_owned(),
-            }),
+            (Some(admin), Some(token)) => {
+                let (address, over_tls) = parse(&admin)?;
+                Ok(Target {
+                    address,
+                    token: token.trim().to_owned(),
+                    secure: over_tls.then(|| Secure::of_env(env)).transpose()?,
+                    address_from: "WITGATE_ADMIN".to_owned(),
+                    token_from: "WITGATE_TOKEN".to_owned(),
+                })
+            }
             (Some(_), None) => Err(Failed::new(
                 "WITGATE_ADMIN is set and WITGATE_TOKEN is not: set both, or name the proxy's configuration file with -c",
             )),
@@ -97,19 +106,20 @@ impl Connect {
                         load::DEFAULT
                     )));
                 }
-                from_file(file, token)
+                from_file(file, token, env)
             }
         }
     }
 }
 
-fn from_file(file: &Path, token: Option<String>) -> Outcome<Target> {
+fn from_file(file: &Path, token: Option<String>, env: Env<'_>) -> Outcome<Target> {
     let admin = load::config(file)?.config.admin;
     let (token, token_from) = match token {
         Some(token) => (token.trim().to_owned(), "WITGATE_TOKEN".to_owned()),
         None => token_of(&admin)?,
     };
-    Ok(Target { address: reachable(&admin.listen, file)?, token, address_from: file.display().to_string(), token_from })
+    let (address, secure) = (reachable(&admin.listen, file)?, Secure::of(&admin, file, env)?);
+    Ok(Target { address, token, secure, address_from: file.display().to_string(), token_from })
 }
 
 fn token_of(admin: &Admin) -> Outcome<(String, String)> {
@@ -141,20 +151,24 @@ fn reachable(listen: &AdminListen, file: &Path) -> Outcome<Address> {
     Ok(Address::Tcp(SocketAddr::new(host, address.port()).to_string()))
 }
 
-/// `127.0.0.1:9901`, `http://admin.local:9901/`, `unix:/run/witgate.sock`.
-fn parse(text: &str) -> Outcome<Address> {
+/// `127.0.0.1:9901`, `http://admin.local:9901/`, `https://admin.example.com:9901`, `unix:/run/witgate.sock`; and whether over TLS.
+fn parse(text: &str) -> Outcome<(Address, bool)> {
     let text = text.trim();
     if let Some(path) = text.strip_prefix("unix:") {
-        return Ok(Address::Unix(PathBuf::from(path)));
+        return Ok((Address::Unix(PathBuf::from(path)), false));
     }
-    let address = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+    let (address, over_tls) = match text.strip_prefix("https://") {
+        Some(address) => (address, true),
+        None => (text.strip_prefix("http://").unwrap_or(text), false),
+    };
+    let address = address.trim_end_matches('/');
     let port = address.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then(|| port.parse::<u16>()));
     if address.contains('/') || !matches!(port, Some(Ok(1..))) {
         return Err(Failed::new(format!(
-            "WITGATE_ADMIN=\"{text}\" is no address; one would be 127.0.0.1:9901 or unix:/run/witgate.sock"
+            "WITGATE_ADMIN=\"{text}\" is no address; one would be 127.0.0.1:9901, https://127.0.0.1:9901 or unix:/run/witgate.sock"
         )));
     }
-    Ok(Address::Tcp(address.to_owned()))
+    Ok((Address::Tcp(address.to_owned()), over_tls))
 }
 
 #[cfg(test)]
@@ -181,9 +195,12 @@ mod tests {
         check(&none, &[("WITGATE_ADMIN", "127.0.0.1:1"), ("WITGATE_TOKEN", " t\n")], Ok(("127.0.0.1:1", "t")));
         check(&none, &[("WITGATE_ADMIN", "http://h:2/"), ("WITGATE_TOKEN", "t")], Ok(("h:2", "t")));
         check(&none, &[("WITGATE_ADMIN", "unix:/a"), ("WITGATE_TOKEN", "t")], Ok(("unix:/a", "t")));
+        check(&none, &[("WITGATE_ADMIN", "https://h:2/"), ("WITGATE_TOKEN", "t")], Ok(("h:2", "t")));
+        let half = [("WITGATE_ADMIN", "https://h:2"), ("WITGATE_TOKEN", "t"), ("WITGATE_CERT", "c.pem")];
+        check(&none, &half, Err("WITGATE_KEY"));
         check(&none, &[("WITGATE_ADMIN", "127.0.0.1:1")], Err("WITGATE_TOKEN"));
         check(&none, &[("WITGATE_TOKEN", "t")], Err("WITGATE_ADMIN is not"));
-        for bad in ["h", "h:", ":1", "h:0", "h:99999", "http://h:1/path", "https://h:1"] {
+        for bad in ["h", "h:", ":1", "h:0", "h:99999", "http://h:1/path", "https://h", "https://"] {
             check(&none, &[("WITGATE_ADMIN", bad), ("WITGATE_TOKEN", "t")], Err("is no address"));
         }
         check(&none, &[], Err("which proxy?"));

@@ -159,7 +159,11 @@ fn check_fixed(next: &Config, present: &Config) -> Result<(), ControlError> {
     let (is, was) = (&next.runtime, &present.runtime);
     let same = [
         ("admin.listen", next.admin.listen == present.admin.listen),
+        ("admin.mode", next.admin.mode == present.admin.mode),
+        ("admin.hosts", next.admin.hosts == present.admin.hosts),
         ("admin.token_file", next.admin.token_file == present.admin.token_file),
+        ("admin.read_token_file", next.admin.read_token_file == present.admin.read_token_file),
+        ("admin.tls", next.admin.tls == present.admin.tls),
         ("runtime.workers", is.workers == was.workers),
         ("runtime.resolvers", is.resolvers == was.resolvers),
         ("runtime.state_dir", is.state_dir == was.state_dir),

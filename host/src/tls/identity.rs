@@ -65,6 +65,15 @@ pub fn client_certificate(certificate: &CertificateDer<'_>) -> HeaderValue {
     HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("Hash="))
 }
 
+/// Who a client is by its certificate, for logs: its subject, or else its first alternative name. At most 256 bytes.
+pub fn subject(certificate: &CertificateDer<'_>) -> String {
+    let Some(facts) = Facts::of(certificate) else { return String::new() };
+    let names = [facts.subject].into_iter().chain(facts.uris).chain(facts.dns_names);
+    let mut name = names.into_iter().find(|name| !name.is_empty()).unwrap_or_default();
+    name.truncate(name.floor_char_boundary(256));
+    name
+}
+
 /// Whether a certificate is no longer valid.
 pub fn is_over(certificate: &CertificateDer<'_>, now: SystemTime) -> bool {
     let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());

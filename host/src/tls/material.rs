@@ -47,13 +47,20 @@ pub enum Problem {
 /// Reads the files of one listener or cluster, and gathers what is wrong with them.
 pub(super) struct Source {
     whose: String,
+    /// In front of keys' names.
+    table: &'static str,
     seen: Sha256,
     errors: Vec<TlsError>,
 }
 
 impl Source {
     pub(super) fn new(whose: String) -> Self {
-        Self { whose, seen: Sha256::new(), errors: Vec::new() }
+        Self { whose, table: "tls.", seen: Sha256::new(), errors: Vec::new() }
+    }
+
+    /// The same where what names files is no key in a table `tls`.
+    pub(super) fn plain(whose: String) -> Self {
+        Self { table: "", ..Self::new(whose) }
     }
 
     /// What was wrong.
@@ -68,7 +75,7 @@ impl Source {
 
     /// Notes what is wrong.
     pub(super) fn fail<T>(&mut self, key: &str, path: &Path, problem: Problem) -> Option<T> {
-        let (whose, key, path) = (self.whose.clone(), format!("tls.{key}"), path.to_owned());
+        let (whose, key, path) = (self.whose.clone(), format!("{}{key}", self.table), path.to_owned());
         self.errors.push(TlsError { whose, key, path, problem });
         None
     }

@@ -4,6 +4,7 @@
 mod client;
 mod identity;
 mod material;
+mod operator;
 mod server;
 
 use std::{
@@ -18,9 +19,10 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use witgate_core::config::{Config, Service};
 
 pub use client::Client;
-pub use identity::{client_certificate, is_over};
+pub use identity::{client_certificate, is_over, subject};
 pub use material::Problem;
 use material::Source;
+pub use operator::{Trust, operator};
 pub use server::Server;
 
 /// The one implementation of cryptography.
@@ -34,6 +36,8 @@ pub struct Tls {
     pub servers: HashMap<String, Arc<Server>>,
     /// Of clusters.
     pub clients: HashMap<String, Arc<Client>>,
+    /// Of the admin API.
+    pub admin: Option<Arc<Server>>,
 }
 
 /// Something that the configuration says of TLS cannot be used.
@@ -95,6 +99,7 @@ impl Tls {
             let client = settle(loaded, before, source.into_errors(), &mut kept, &mut refused);
             tls.clients.extend(client.map(|client| (cluster.name.clone(), client)));
         }
+        tls.admin = load_admin(config, before, (&mut kept, &mut refused));
         if refused.is_empty() { Ok((tls, kept)) } else { Err(TlsRefused(refused)) }
     }
 
@@ -102,11 +107,11 @@ impl Tls {
     pub fn warnings(&self, now: SystemTime) -> Vec<String> {
         let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let over = |server: &Server| server.not_after < i64::try_from(now).unwrap_or(i64::MAX);
-        let over = self.servers.iter().filter(|(_, server)| over(server));
+        let listeners = self.servers.iter().map(|(name, server)| (format!("listener \"{name}\""), server));
+        let all = listeners.chain(self.admin.iter().map(|server| (ADMIN.to_owned(), server)));
+        let over = all.filter(|(_, server)| over(server));
         let mut warnings: Vec<_> = over
-            .map(|(name, _)| {
-                format!("listener \"{name}\": a certificate of `tls` is no longer valid: clients refuse it")
-            })
+            .map(|(whose, _)| format!("{whose}: a certificate of `tls` is no longer valid: clients refuse it"))
             .collect();
         warnings.sort();
         warnings
@@ -114,13 +119,32 @@ impl Tls {
 
     /// Whether all of it is what that is.
     pub fn is_same(&self, other: &Self) -> bool {
-        same(&self.servers, &other.servers) && same(&self.clients, &other.clients)
+        let admins = [&self.admin, &other.admin].map(|admin| admin.as_ref().map(Arc::as_ptr));
+        admins[0] == admins[1] && same(&self.servers, &other.servers) && same(&self.clients, &other.clients)
     }
 }
 
 fn same<T>(one: &HashMap<String, Arc<T>>, other: &HashMap<String, Arc<T>>) -> bool {
     one.len() == other.len()
         && one.iter().all(|(name, one)| other.get(name).is_some_and(|other| Arc::ptr_eq(one, other)))
+}
+
+/// The admin API, in messages.
+const ADMIN: &str = "the admin API";
+
+/// As for a listener; its one certificate has keys without a number.
+fn load_admin(
+    config: &Config,
+    before: &Tls,
+    (kept, refused): (&mut Vec<TlsError>, &mut Vec<TlsError>),
+) -> Option<Arc<Server>> {
+    let settings = config.admin.tls.as_ref()?;
+    let mut source = Source::new(ADMIN.to_owned());
+    let before = before.admin.as_ref().filter(|b| b.settings() == settings);
+    let loaded = Server::load(&mut source, settings, server::HTTP1, before);
+    let mut errors = source.into_errors();
+    errors.iter_mut().for_each(|error| error.key = error.key.replace("certificates[0].", ""));
+    settle(loaded, before, errors, kept, refused)
 }
 
 /// What is used: what was loaded where nothing is wrong with it, else what was there before.
@@ -140,7 +164,8 @@ fn settle<T>(
 
 /// Every file that the configuration names for TLS.
 pub fn files(config: &Config) -> Vec<PathBuf> {
-    let servers = config.listeners.iter().filter_map(|listener| listener.tls.as_ref()).flat_map(|tls| {
+    let listeners = config.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+    let servers = listeners.chain(&config.admin.tls).flat_map(|tls| {
         let pairs = tls.certificates.iter().flat_map(|c| [Some(&c.cert), Some(&c.key), c.ocsp.as_ref()]);
         pairs.flatten().chain(&tls.client_ca)
     });

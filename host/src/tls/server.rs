@@ -29,6 +29,9 @@ pub(super) type Protocols = &'static [&'static [u8]];
 /// HTTP.
 pub(super) const HTTP: Protocols = &[b"h2", b"http/1.1"];
 
+/// HTTP/1.1 alone.
+pub(super) const HTTP1: Protocols = &[b"http/1.1"];
+
 /// A listener's TLS, ready for handshakes.
 #[derive(Debug)]
 pub struct Server {
@@ -98,6 +101,11 @@ impl Server {
     /// Whether these are what is spoken on top.
     pub(super) fn speaks(&self, protocols: Protocols) -> bool {
         self.config.alpn_protocols == protocols
+    }
+
+    /// Whether the same authorities sign clients' certificates.
+    pub fn believes_as(&self, other: &Self) -> bool {
+        self.clients == other.clients
     }
 
     /// For handshakes.

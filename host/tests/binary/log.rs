@@ -12,9 +12,13 @@ use rustix::{
     fs::{OFlags, fcntl_setfl},
     process::Signal,
 };
-use witgate_tests::{client, origin::Origin, wait_for};
+use witgate_tests::{
+    client::{self, Client},
+    origin::Origin,
+    wait_for,
+};
 
-use crate::process::{Room, Serving, answering};
+use crate::process::{Room, Serving, admin_request, answering};
 
 /// A pipe that takes nothing more until it is read.
 fn full() -> (PipeReader, PipeWriter) {
@@ -42,7 +46,8 @@ fn use_it(serving: &Serving) {
     assert_eq!(serving.status(), 200);
     serving.upload("flip", &answering(250, 0));
     assert_eq!(serving.status(), 250);
-    assert_eq!(client::get(serving.admin(), "/v1/plugins", "authorization: Bearer wrong\r\n").status, 401);
+    let wrong = admin_request("wrong", "GET", "/v1/plugins", b"");
+    assert_eq!(Client::connect(serving.admin()).ask(wrong).status, 401);
     assert_eq!(client::get(serving.admin(), "/readyz", "").status, 200);
 }
 

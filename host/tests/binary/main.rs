@@ -3,6 +3,7 @@
 
 mod access_log;
 mod activation;
+mod admin;
 mod commands;
 mod crash;
 mod demo;

@@ -100,7 +100,8 @@ impl Room {
         let elsewhere = self.path("elsewhere");
         fs::create_dir_all(&elsewhere).expect("a working directory");
         command.args(arguments).current_dir(elsewhere).stdin(Stdio::null());
-        for name in ["WITGATE_ADMIN", "WITGATE_TOKEN", "WITGATE_LOG", "RUST_LOG"] {
+        let ours = ["ADMIN", "TOKEN", "CA", "CERT", "KEY", "LOG"].map(|name| format!("WITGATE_{name}"));
+        for name in ours.iter().map(String::as_str).chain(["RUST_LOG"]) {
             command.env_remove(name);
         }
         command
@@ -376,7 +377,7 @@ impl Drop for Serving {
 /// The bytes of a call of the admin API.
 pub fn admin_request(token: &str, method: &str, path: &str, body: &[u8]) -> Vec<u8> {
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nhost: admin\r\nauthorization: Bearer {token}\r\ncontent-length: {}\r\n\r\n",
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
     [head.as_bytes(), body].concat()

@@ -2,10 +2,13 @@
 
 use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt as _};
 
-use witgate_tests::{client, origin::Origin};
+use witgate_tests::{
+    client::{self, Client},
+    origin::Origin,
+};
 
 use crate::fixtures::{Fixture, REFUSE};
-use crate::process::{PREAMBLE, Room, answering, write};
+use crate::process::{PREAMBLE, Room, admin_request, answering, write};
 
 /// Six mistakes of six kinds.
 const BAD: &str = r#"
@@ -284,7 +287,8 @@ fn of_two_first_starts_at_once_one_serves_and_the_token_is_its_own() {
         assert!(room.log().contains("is in use by another witgate"), "round {round}: {}", room.log());
         let winner = outcomes.into_iter().find_map(Result::ok).expect("one serves");
         // Its token is not the one of the file where the loser has put its own there.
-        let call = client::get(winner.admin(), "/v1/plugins", &format!("authorization: Bearer {}\r\n", room.token()));
+        let call = admin_request(&room.token(), "GET", "/v1/plugins", b"");
+        let call = Client::connect(winner.admin()).ask(call);
         assert_eq!(call.status, 200, "round {round}: the token in the file is the loser's");
     }
 }

@@ -1,6 +1,7 @@
 //! End-to-end tests by feature, in one binary so that they link once.
 
 mod access_log;
+mod admin;
 mod circuit;
 mod dns;
 mod drain;

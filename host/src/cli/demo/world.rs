@@ -154,7 +154,13 @@ fn client(proxy: &Proxy) -> Outcome<Client> {
         AdminAddress::Unix(file) => Address::Unix(file.clone()),
     };
     let from = || "the demo".to_owned();
-    Client::new(Target { address, token: proxy.token().to_owned(), address_from: from(), token_from: from() })
+    Client::new(Target {
+        address,
+        token: proxy.token().to_owned(),
+        secure: None,
+        address_from: from(),
+        token_from: from(),
+    })
 }
 
 /// The configuration, with the origins' addresses put in. Budgets are far above what a call takes: the demo shows

@@ -1,55 +1,18 @@
-//! `[admin]`, `[runtime]` and `[plugins]`. Never invents a default: those are the model's.
+//! `[runtime]` and `[plugins]`. Never invents a default: those are the model's.
 
 use std::path::Path;
 
 use super::{
     super::{
-        model::{Admin, AdminListen, PluginBounds, Runtime},
-        reader::{Table, Value},
-        references::References,
-        sink::Finding,
+        model::{PluginBounds, Runtime},
+        reader::Table,
         value,
     },
-    ANY_TIME, MAX_UNIX_PATH, SOME_TIME, duration, file_path, size,
+    ANY_TIME, SOME_TIME, duration, file_path, size,
 };
 
 /// Name servers: as many as the system's own resolver would ask, and a few more.
 const MAX_RESOLVERS: usize = 8;
-
-pub(super) fn admin<'a>(table: Option<Table<'a>>, base_dir: &Path, references: &mut References<'a>) -> Admin {
-    let mut admin = Admin::default();
-    admin.token_file = base_dir.join(&admin.token_file);
-    let Some(table) = table else {
-        return admin;
-    };
-    if let Some(value) = table.take("listen") {
-        if let Some(listen) = admin_listen(&value, base_dir) {
-            admin.listen = listen;
-        }
-        references.admin = Some(value.spot);
-    }
-    if let Some(path) = table.take("token_file").and_then(|value| file_path(&value, base_dir)) {
-        admin.token_file = path;
-    }
-    table.finish();
-    admin
-}
-
-fn admin_listen(value: &Value<'_>, base_dir: &Path) -> Option<AdminListen> {
-    let expected = "an IP address and port, such as \"127.0.0.1:9901\", or \"unix:PATH\"";
-    let Some(path) = value.string(expected)?.strip_prefix("unix:") else {
-        return value.parse(expected, value::socket_address).map(AdminListen::Tcp);
-    };
-    let joined = base_dir.join(path);
-    if path.is_empty() || path.contains('\0') || joined.as_os_str().len() > MAX_UNIX_PATH {
-        let message = "this is not the path of a Unix socket";
-        let expected =
-            format!("\"unix:PATH\", PATH at most {MAX_UNIX_PATH} bytes with this file's directory before it");
-        value.report(Finding::error(&value.spot, message).expected(expected));
-        return None;
-    }
-    Some(AdminListen::Unix(joined))
-}
 
 pub(super) fn runtime(table: Option<Table<'_>>, base_dir: &Path) -> Runtime {
     let mut runtime = Runtime::default();

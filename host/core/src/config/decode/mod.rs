@@ -2,6 +2,7 @@
 
 mod access_log;
 mod action;
+mod admin;
 mod cluster;
 mod globals;
 mod health;
@@ -41,7 +42,7 @@ const ANY_TIME: RangeInclusive<Duration> = Duration::ZERO..=MAX_DURATION;
 
 /// A whole file. What is wrong is reported to the table's sink and left out, or has its default, in the result.
 pub(super) fn config<'a>(file: Table<'a>, base_dir: &Path, references: &mut References<'a>) -> Config {
-    let admin = globals::admin(file.table("admin", "[admin]"), base_dir, references);
+    let admin = admin::admin(file.table("admin", "[admin]"), base_dir, references);
     let runtime = globals::runtime(file.table("runtime", "[runtime]"), base_dir);
     let plugin_bounds = globals::plugin_bounds(file.table("plugins", "[plugins]"));
     let access_log = file.table("access_log", "[access_log]");

@@ -1,4 +1,4 @@
-//! `tls` of a listener and of a cluster.
+//! `tls` of a listener, of the admin API and of a cluster.
 
 use std::path::{Path, PathBuf};
 
@@ -44,6 +44,21 @@ pub(super) fn server(table: Table<'_>, base_dir: &Path) -> Option<ServerTls> {
     table.finish();
     let certificates = certificates?.into_iter().collect::<Option<Vec<_>>>()?;
     Some(ServerTls { certificates, client_ca, client_auth, min_version, max_handshakes })
+}
+
+/// The admin API's: one certificate, and where clients' can be verified, they must show one.
+pub(super) fn admin(table: Table<'_>, base_dir: &Path) -> Option<ServerTls> {
+    let required = |key| table.require(key, "\"…\"").and_then(|value| file_path(&value, base_dir));
+    let (cert, key) = (required("cert"), required("key"));
+    let client_ca = path(&table, "client_ca", base_dir);
+    table.finish();
+    Some(ServerTls {
+        certificates: vec![Certificate { cert: cert?, key: key?, ocsp: None }],
+        client_ca,
+        client_auth: ClientAuth::Require,
+        min_version: TlsVersion::default(),
+        max_handshakes: DEFAULT_MAX_HANDSHAKES,
+    })
 }
 
 fn certificate(value: &Value<'_>, base_dir: &Path) -> Option<Certificate> {

@@ -1,6 +1,7 @@
 //! What a valid configuration says, as plain types with every default filled in. Knows nothing of TOML.
 
 mod access_log;
+mod admin;
 mod cluster;
 mod rules;
 mod tls;
@@ -12,6 +13,7 @@ use http::{HeaderName, Method, StatusCode};
 use ipnet::IpNet;
 
 pub use access_log::*;
+pub use admin::*;
 pub use cluster::*;
 pub use rules::*;
 pub use tls::*;
@@ -38,24 +40,6 @@ pub struct Config {
     pub clusters: Vec<Cluster>,
     /// `[[plugin]]`, in file order.
     pub plugins: Vec<Plugin>,
-}
-
-/// Where the admin API listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AdminListen {
-    /// A TCP address.
-    Tcp(SocketAddr),
-    /// `unix:PATH`.
-    Unix(PathBuf),
-}
-
-/// `[admin]`.
-#[derive(Debug, Clone)]
-pub struct Admin {
-    /// Default `127.0.0.1:9901`.
-    pub listen: AdminListen,
-    /// Default `admin.token`. Relative paths are relative to the configuration file's directory.
-    pub token_file: PathBuf,
 }
 
 /// `[runtime]`.
@@ -435,12 +419,6 @@ pub struct Quarantine {
     pub back_off: Duration,
     /// Default 60 s.
     pub max_back_off: Duration,
-}
-
-impl Default for Admin {
-    fn default() -> Self {
-        Self { listen: AdminListen::Tcp(SocketAddr::from(([127, 0, 0, 1], 9901))), token_file: "admin.token".into() }
-    }
 }
 
 impl Default for Runtime {

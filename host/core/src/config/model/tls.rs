@@ -1,8 +1,8 @@
-//! TLS of a listener and of a cluster.
+//! TLS of a listener, of the admin API and of a cluster.
 
 use std::path::PathBuf;
 
-/// `tls` of a listener.
+/// `tls` of a listener or of the admin API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerTls {
     /// At least one. The first is for clients that ask for no name, or for one that none of them is for.
