@@ -162,6 +162,12 @@ impl Client {
             Trouble::Answer(error) => {
                 let hint = match (&self.tls, address) {
                     (None, Address::Tcp(address)) => format!("; if it speaks TLS, say https://{address}"),
+                    // That a certificate is not taken is said after the handshake, to who may be writing still.
+                    (Some(_), _) => {
+                        "; if it wants a certificate of its clients, WITGATE_CERT and WITGATE_KEY have to name \
+                                     one that it takes"
+                            .to_owned()
+                    }
                     _ => String::new(),
                 };
                 format!("the admin API at {address} did not answer as it should: {error}{hint}")
