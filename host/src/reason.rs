@@ -40,11 +40,13 @@ pub enum Reason {
     BodyTooSlow,
     /// The worker is behind with its work.
     Overloaded,
+    /// The request expects of the server what this proxy does not know.
+    ExpectationFailed,
 }
 
 impl Reason {
     /// Every reason, in the order of its counter.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::BadRequest,
         Self::UriTooLong,
         Self::HeaderTooLarge,
@@ -62,6 +64,7 @@ impl Reason {
         Self::RateLimited,
         Self::BodyTooSlow,
         Self::Overloaded,
+        Self::ExpectationFailed,
     ];
 
     /// The word in `x-witgate-error`, in the log and in the metrics.
@@ -84,6 +87,7 @@ impl Reason {
             Self::RateLimited => "rate-limited",
             Self::BodyTooSlow => "body-too-slow",
             Self::Overloaded => "overloaded",
+            Self::ExpectationFailed => "expectation-failed",
         }
     }
 
@@ -103,6 +107,7 @@ impl Reason {
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+            Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
         }
     }
 
@@ -116,6 +121,10 @@ impl Reason {
                 | Self::BodyTooLarge
                 | Self::BodyTooSlow
                 | Self::ClientAborted
+                // Whether a body comes is the client's to decide.
+                | Self::ExpectationFailed
+                // What comes behind it need not be HTTP.
+                | Self::MethodNotAllowed
         )
     }
 }

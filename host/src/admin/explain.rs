@@ -173,6 +173,12 @@ fn sound(head: &Head) -> Result<(), ApiError> {
     if head.method == Method::CONNECT {
         return refused(Reason::MethodNotAllowed, "CONNECT asks for a tunnel, and there are none");
     }
+    if head.uri.path() == "*" && head.method != Method::OPTIONS {
+        return bad("only OPTIONS may ask for `*`");
+    }
+    if !proxy::expects_to_continue(&head.headers) {
+        return refused(Reason::ExpectationFailed, "its Expect says something else than 100-continue");
+    }
     let all = |name| head.headers.get_all(name).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>();
     match all(header::HOST).as_slice() {
         [] => {}
@@ -477,6 +483,7 @@ mod tests {
             check(fine, Ok(()));
         }
         check(r#"{"method": "CONNECT"}"#, Err("405 (method-not-allowed)"));
+        check(r#"{"headers": {"expect": "foo"}}"#, Err("417 (expectation-failed)"));
         for host in ["a b", "u@a", "a/b", "a,b", r"a\\b"] {
             check(&format!(r#"{{"host": "{host}"}}"#), Err("NAME:PORT"));
         }

@@ -75,6 +75,7 @@ impl<S: Transport> Io<S> {
         let reason = match buf.get(9..12) {
             Some(b"400") => Reason::BadRequest,
             Some(b"414") => Reason::UriTooLong,
+            Some(b"431") if self.conn.with_head(proxy::tells_boundless_length) => Reason::BadRequest,
             Some(b"431") => Reason::HeaderTooLarge,
             _ => return false,
         };

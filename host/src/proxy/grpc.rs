@@ -45,7 +45,7 @@ pub fn end(response: &mut Response<Body>, reason: Reason) {
         Reason::Timeout | Reason::BodyTooSlow => 4,
         Reason::RateLimited | Reason::HeaderTooLarge | Reason::BodyTooLarge => 8,
         Reason::NoRoute | Reason::MethodNotAllowed => 12,
-        Reason::BadRequest | Reason::UriTooLong => 13,
+        Reason::BadRequest | Reason::UriTooLong | Reason::ExpectationFailed => 13,
         Reason::ClientAborted => 1,
         Reason::NoHealthyEndpoint
         | Reason::CircuitOpen

@@ -2,7 +2,7 @@
 //! of the client (RFC 9110 §7.6, RFC 9112 §6).
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
 
@@ -26,6 +26,8 @@ pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-i
 const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+/// What a client that asks for h2c says of itself (RFC 7540 §3.2.1): an endpoint that answered to it would speak HTTP/2.
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
 /// What one pass over a request's headers finds of those that need a look. Looking them up one by one would cost more
 /// than all else that is done to a head.
@@ -39,6 +41,7 @@ pub struct Found {
     /// Something is said of a client's certificate.
     client_cert: bool,
     upgrade: bool,
+    expect: bool,
 }
 
 impl Found {
@@ -52,14 +55,20 @@ impl Found {
                 header::TRANSFER_ENCODING => (found.encoding, found.hop_by_hop) = (true, true),
                 header::UPGRADE => (found.upgrade, found.hop_by_hop) = (true, true),
                 header::CONNECTION | header::TE => found.hop_by_hop = true,
+                header::EXPECT => found.expect = true,
                 // Those without a name of their own in `http`.
                 _ => match name.as_str() {
-                    "keep-alive" | "proxy-connection" => found.hop_by_hop = true,
+                    "keep-alive" | "proxy-connection" | "http2-settings" => found.hop_by_hop = true,
                     name => found.client_cert |= is_client_cert(name),
                 },
             }
         }
         found
+    }
+
+    /// Whether its body comes in chunks: any other transfer coding is refused.
+    pub fn is_chunked(&self) -> bool {
+        self.encoding
     }
 
     /// What the request says of the length of its body.
@@ -88,23 +97,60 @@ pub fn check(head: &Head, found: &Found, conn: &Conn) -> Result<(), Reason> {
     if let Some(authority) = head.uri.authority() {
         // `GET example.com` is CONNECT's form of a target (RFC 9112 §3.2.3), and other schemes are not served here.
         let scheme = head.uri.scheme_str();
-        if !matches!(scheme, Some("http" | "https")) || !host_is_sound(without_user(authority.as_str()).as_bytes()) {
+        if !matches!(scheme, Some("http" | "https")) || !host_is_sound(authority.as_str().as_bytes()) {
             return Err(Reason::BadRequest);
         }
+    }
+    if let Some(target) = head.uri.path_and_query() {
+        // The parser lets UTF-8 pass, which is no part of a target (RFC 3986 §2) and of which others make different things. And in
+        // HTTP/2 a path is always there (RFC 9113 §8.3.1).
+        let target = target.as_str();
+        if !target.is_ascii() || (head.version == Version::HTTP_2 && target.starts_with('?')) {
+            return Err(Reason::BadRequest);
+        }
+    }
+    // Only a server can be meant by that, and only OPTIONS asks one (RFC 9112 §3.2.4).
+    if head.uri.path() == "*" && head.method != Method::OPTIONS {
+        return Err(Reason::BadRequest);
+    }
+    // What else would be expected is not known here, and nobody behind this is told of it (RFC 9110 §10.1.1).
+    if found.expect && head.version != Version::HTTP_10 && !expects_to_continue(&head.headers) {
+        return Err(Reason::ExpectationFailed);
     }
     if head.version >= Version::HTTP_2 {
         return Ok(());
     }
-    if found.encoding && (!is_chunked_only(&head.headers) || length_stands_beside_encoding(&conn.recent())) {
+    if found.encoding && (!is_chunked_only(&head.headers) || conn.with_head(length_stands_beside_encoding)) {
         return Err(Reason::BadRequest);
     }
     Ok(())
 }
 
-/// `uri-host [":" port]`: no white space, no user information, no path, no list.
+/// Whether `Expect` says nothing but `100-continue`.
+pub fn expects_to_continue(headers: &HeaderMap) -> bool {
+    headers.get_all(header::EXPECT).iter().all(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// `uri-host [":" port]`, or nothing (RFC 9110 §7.2, RFC 3986 §3.2.2): no white space, no user information, no path, no list.
 pub fn host_is_sound(host: &[u8]) -> bool {
-    host.iter()
-        .all(|b| b.is_ascii_graphic() && !matches!(b, b'/' | b'\\' | b'@' | b',' | b'?' | b'#' | b'"' | b'<' | b'>'))
+    let is_of_name = |b: &u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%".contains(b);
+    let port = match host.strip_prefix(b"[") {
+        Some(inner) => {
+            let Some(end) = memchr::memchr(b']', inner) else { return false };
+            if !std::str::from_utf8(&inner[..end]).is_ok_and(|address| address.parse::<Ipv6Addr>().is_ok()) {
+                return false;
+            }
+            &inner[end + 1..]
+        }
+        None => {
+            let end = memchr::memchr(b':', host).unwrap_or(host.len());
+            if !host[..end].iter().all(is_of_name) {
+                return false;
+            }
+            &host[end..]
+        }
+    };
+    port.is_empty() || port.strip_prefix(b":").is_some_and(|port| port.iter().all(u8::is_ascii_digit))
 }
 
 /// An authority without user information.
@@ -119,26 +165,25 @@ pub fn is_chunked_only(headers: &HeaderMap) -> bool {
     chunked && codings.next().is_none()
 }
 
-/// Whether, in what was read lately, a head has a Content-Length line beside a Transfer-Encoding line. The parser drops
-/// the length, so the bytes have to be asked. A client that pipelines may be told no for a neighbour's fault, which is
-/// the safe side; where no head with an encoding is found at all, it is too.
-fn length_stands_beside_encoding(burst: &[u8]) -> bool {
-    let mut encodings = 0;
-    let mut block = (false, false);
-    for line in burst.split(|b| *b == b'\n') {
-        if matches!(line, [] | [b'\r']) {
-            block = (false, false);
-        } else if is_named(line, b"transfer-encoding") {
-            block.0 = true;
-            encodings += 1;
-        } else if is_named(line, b"content-length") {
-            block.1 = true;
-        }
-        if block == (true, true) {
-            return true;
-        }
-    }
-    encodings == 0
+/// Whether a head with a Transfer-Encoding line has a Content-Length line beside it. The parser drops the length, so the bytes
+/// have to be asked; where nobody knows them, the answer is the safe one.
+fn length_stands_beside_encoding(head: Option<&[u8]>) -> bool {
+    head.is_none_or(|head| !has_line(head, b"transfer-encoding") || has_line(head, b"content-length"))
+}
+
+/// Whether the parser has refused a head because it tells a length that nothing has. It says of it that it is too large, as it
+/// says of heads.
+pub fn tells_boundless_length(head: Option<&[u8]>) -> bool {
+    let lines = head.unwrap_or_default().split(|byte| *byte == b'\n');
+    let mut lengths =
+        lines.filter(|line| is_named(line, b"content-length")).filter_map(|line| line.splitn(2, |b| *b == b':').nth(1));
+    lengths.any(|length| {
+        std::str::from_utf8(length).is_ok_and(|text| text.trim().parse::<u64>().is_ok_and(|n| n >= u64::MAX - 1))
+    })
+}
+
+fn has_line(head: &[u8], name: &[u8]) -> bool {
+    head.split(|byte| *byte == b'\n').any(|line| is_named(line, name))
 }
 
 fn is_named(line: &[u8], name: &[u8]) -> bool {
@@ -193,7 +238,7 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap, found: &Found) {
             headers.remove(name);
         }
     }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE] {
+    for name in [KEEP_ALIVE, PROXY_CONNECTION, HTTP2_SETTINGS, header::TRANSFER_ENCODING, header::UPGRADE] {
         headers.remove(&name);
     }
     // The one transfer coding that trailers need (RFC 9110 §10.1.4); gRPC insists on it.
@@ -248,7 +293,7 @@ pub fn set_forwarded(head: &mut Head, found: &Found, conn: &Conn, random: impl F
         Scheme::Https => HeaderValue::from_static("https"),
     };
     // The target's authority goes before the header, as it does for routing and for the endpoint.
-    let authority = head.uri.authority().and_then(|a| HeaderValue::try_from(without_user(a.as_str())).ok());
+    let authority = head.uri.authority().and_then(|a| HeaderValue::try_from(a.as_str()).ok());
     let host = authority.or_else(|| head.headers.get(header::HOST).cloned());
     let headers = &mut head.headers;
     set_client_certificate(headers, found, conn);
@@ -306,7 +351,7 @@ fn request_id(bits: u128) -> HeaderValue {
 /// §3.2.2), or the endpoint's address where the client named none, as HTTP/1.0 lets it.
 pub fn to_origin(head: &mut Head, endpoint: Option<&Arc<Endpoint>>) {
     if let Some(authority) = head.uri.authority() {
-        if let Ok(host) = HeaderValue::try_from(without_user(authority.as_str())) {
+        if let Ok(host) = HeaderValue::try_from(authority.as_str()) {
             head.headers.insert(header::HOST, host);
         }
     } else if head.version != Version::HTTP_11

@@ -36,7 +36,7 @@ use witgate_core::{config, request::Head};
 pub use attempt::choose;
 pub use body::Body;
 pub use exchange::unread;
-pub use headers::{host_is_sound, is_chunked_only, is_trusted};
+pub use headers::{expects_to_continue, host_is_sound, is_chunked_only, is_trusted, tells_boundless_length};
 pub use reply::raw_response;
 pub use whole::{Opened, open};
 
@@ -261,9 +261,11 @@ fn accept(
         scheme: conn.scheme(),
     });
     let found = headers::Found::of(&head.headers);
-    headers::check(&head, &found, conn)?;
+    let checked = headers::check(&head, &found, conn);
     let length = found.length(&head.headers);
-    conn.head_accepted(length);
+    // Also where it is refused: another may follow.
+    conn.head_accepted(length, found.is_chunked());
+    checked?;
     if let Some(listener) = listener {
         // The HTTP/1 parser has counted already.
         if head.headers.len() > listener.limits.headers {

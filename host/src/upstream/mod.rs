@@ -29,7 +29,7 @@ pub use failure::{Error, Failed};
 use h1::Room;
 #[cfg(feature = "internals")]
 pub use h1::alone;
-pub use h1::{Connection, end_of_head};
+pub use h1::{Connection, Passing, end_of_head};
 use h2::Sessions;
 pub use h2::join_or_connect;
 pub use stream::Stream;

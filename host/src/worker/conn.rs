@@ -13,8 +13,7 @@ use slab::Slab;
 use tokio::sync::Notify;
 use witgate_core::request::Scheme;
 
-use super::takeover::Takeover;
-use crate::upstream;
+use super::{requests::Requests, takeover::Takeover};
 
 /// Where a connection stands between two requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,18 +76,14 @@ pub struct Conn {
     stuck: Cell<u32>,
     /// Whether all that the requests so far were answered with was written.
     flushed: Cell<bool>,
-    /// Bytes of the body in flight that are still to be read, where that is known: none of them is of a head.
-    body_left: Cell<u64>,
     signal: Cell<Signal>,
     /// Whether its end must not look like a right one.
     cut: Cell<bool>,
     /// Whether the worker wants an idle connection to let go of what it needs for a request only.
     resting: Cell<bool>,
     waker: RefCell<Option<Waker>>,
-    /// Bytes read since the connection was last idle: what the framing check looks at.
-    recent: RefCell<Vec<u8>>,
-    /// How many of them are kept: a head of the largest size, and what may have been read behind it.
-    recent_max: usize,
+    /// What was read of HTTP/1: what the framing check looks at.
+    requests_read: RefCell<Requests>,
     /// Who goes on with it once its last request was answered.
     successor: RefCell<Option<Box<dyn Takeover>>>,
 }
@@ -98,9 +93,6 @@ pub struct Conn {
 pub fn http1_buffer(header_bytes: usize) -> usize {
     header_bytes.max(64 << 10)
 }
-
-/// Bytes of memory that a connection keeps for it between two requests.
-const RECENT_KEPT: usize = 1 << 10;
 
 impl Conn {
     /// A connection that was just accepted, with heads of at most `header_bytes`.
@@ -116,13 +108,11 @@ impl Conn {
             requests: Cell::new(0),
             stuck: Cell::new(0),
             flushed: Cell::new(false),
-            body_left: Cell::new(0),
             signal: Cell::new(Signal::None),
             cut: Cell::new(false),
             resting: Cell::new(false),
             waker: RefCell::new(None),
-            recent: RefCell::new(Vec::new()),
-            recent_max: header_bytes.saturating_add(http1_buffer(header_bytes)),
+            requests_read: RefCell::new(Requests::new(header_bytes.saturating_add(http1_buffer(header_bytes)))),
             successor: RefCell::new(None),
         })
     }
@@ -168,38 +158,21 @@ impl Conn {
         self.secured.get()?.as_ref()
     }
 
-    /// Notes bytes that were read off the socket. Of what is read while a request is in flight the last piece is kept
-    /// where it may hold the next head.
+    /// Notes bytes that were read off the socket.
     pub fn note_read(&self, bytes: &[u8]) {
-        let of_body = bytes.len().min(usize::try_from(self.body_left.get()).unwrap_or(usize::MAX));
-        self.body_left.set(self.body_left.get() - of_body as u64);
-        let bytes = &bytes[of_body..];
-        if bytes.is_empty() {
-            return;
+        if self.requests_read.borrow_mut().read(bytes) && self.phase.get() == Phase::Idle {
+            self.enter(Phase::Head);
         }
-        let mut recent = self.recent.borrow_mut();
-        match self.phase.get() {
-            Phase::Active => recent.clear(),
-            Phase::Idle => self.enter(Phase::Head),
-            Phase::Head => {}
-        }
-        let surplus = (recent.len() + bytes.len()).saturating_sub(self.recent_max).min(recent.len());
-        recent.drain(..surplus);
-        recent.extend_from_slice(&bytes[bytes.len().saturating_sub(self.recent_max)..]);
     }
 
-    /// Lets go of what the framing check has seen, where it was one head and what is known to be its body: what follows
-    /// may hold the next head. `length` is the body's, where it is known.
-    pub fn head_accepted(&self, length: Option<u64>) {
-        let mut recent = self.recent.borrow_mut();
-        // Of HTTP/2 nothing is noted.
-        let Some(end) = upstream::end_of_head(&recent) else { return };
-        let behind = (recent.len() - end) as u64;
-        if let Some(left) = length.unwrap_or(0).checked_sub(behind) {
-            self.body_left.set(left);
-            recent.clear();
-            recent.shrink_to(RECENT_KEPT);
-        }
+    /// Calls `look` with the head that the parser has read, or has refused; none where it is not known. Of HTTP/2 nothing is.
+    pub fn with_head<R>(&self, look: impl FnOnce(Option<&[u8]>) -> R) -> R {
+        look(self.requests_read.borrow().head())
+    }
+
+    /// Lets go of that head. Its body has `length` bytes, or comes in chunks: what follows is the next one.
+    pub fn head_accepted(&self, length: Option<u64>, chunked: bool) {
+        self.requests_read.borrow_mut().accept(length.unwrap_or(0), chunked);
     }
 
     /// Notes that a request's head is complete. Returns how many requests this connection has carried, this one
@@ -274,11 +247,6 @@ impl Conn {
         self.in_flight.get() == 0 && !self.fresh() && !self.flushed.get()
     }
 
-    /// The bytes read since the connection was last idle.
-    pub fn recent(&self) -> std::cell::Ref<'_, Vec<u8>> {
-        self.recent.borrow()
-    }
-
     /// Has another go on with the connection behind the answer to the request in flight, which stays in flight.
     pub fn hand_over(&self, to: Box<dyn Takeover>) {
         self.successor.replace(Some(to));
@@ -287,7 +255,7 @@ impl Conn {
     /// Who goes on with it, if anybody does. No head will be read any more.
     pub fn take_over(&self) -> Option<Box<dyn Takeover>> {
         let successor = self.successor.take()?;
-        self.recent.take();
+        self.requests_read.borrow_mut().rest();
         Some(successor)
     }
 
@@ -323,7 +291,7 @@ impl Conn {
         if is_left {
             self.enter(Phase::Head);
         } else {
-            self.recent.take();
+            self.requests_read.borrow_mut().rest();
         }
     }
 

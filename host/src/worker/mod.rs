@@ -3,6 +3,7 @@
 
 pub mod conn;
 pub mod deadlines;
+mod requests;
 pub mod takeover;
 
 use std::{

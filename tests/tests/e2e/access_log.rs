@@ -111,7 +111,7 @@ fn what_the_proxy_answers_by_itself_says_why() {
     assert_eq!(ask("HEAD /headed HTTP/1.1\r\nhost: a\r\n\r\n"), 200);
     // Refused by what is said in the head, and by the parser.
     assert_eq!(ask("GET /two HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n"), 400);
-    assert_eq!(ask("GET http://user:hush@a/ HTTP/1.1\r\nhost: a\r\n\r\n"), 404);
+    assert_eq!(ask("GET http://user:hush@a/ HTTP/1.1\r\nhost: a\r\n\r\n"), 400);
     assert_eq!(ask("no request\r\n\r\n"), 400);
     let all = objects(&running, 9);
     let find = |field: &str, value: &str| {
@@ -125,7 +125,7 @@ fn what_the_proxy_answers_by_itself_says_why() {
     check(find("path", "/none"), json!({ "status": 404, "error": "no-route", "route": null }));
     check(find("error", "no-healthy-endpoint"), json!({ "status": 503, "route": "empty", "cluster": "none" }));
     check(find("error", "rate-limited"), json!({ "status": 429, "route": "limited" }));
-    check(find("path", "/"), json!({ "status": 404, "host": "a" }));
+    check(find("path", "/"), json!({ "status": 400, "host": "a" }));
     check(find("path", "/two"), json!({ "status": 400, "error": "bad-request", "client": null, "request_id": null }));
     check(
         all.iter().find(|line| line["method"] == Value::Null).unwrap(),

@@ -1,8 +1,12 @@
 //! A response's body off the wire: by length, by chunks, or until the endpoint closes (RFC 9112 §6 and §7). Hands out the
 //! bytes as they lie in the read buffer; copies none.
 
+mod passing;
+
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
+
+pub use passing::Passing;
 
 use super::{
     Malformed,

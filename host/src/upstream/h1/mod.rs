@@ -32,6 +32,7 @@ use super::{
     failure::{Error, Failed, Malformed},
 };
 use crate::tls;
+pub use decode::Passing;
 use decode::{Decoded, Decoder};
 pub(super) use head::{may_begin, may_trail};
 use send::{SendError, Sending};
