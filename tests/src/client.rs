@@ -154,6 +154,14 @@ impl<S: Read + Write> Client<S> {
         self.buffer.drain(..count).collect()
     }
 
+    /// The next so many bytes; none where the other side has closed the connection before.
+    pub fn try_exactly(&mut self, count: usize) -> Option<Vec<u8>> {
+        while self.buffer.len() < count {
+            self.fill_some().ok()?;
+        }
+        Some(self.buffer.drain(..count).collect())
+    }
+
     /// All that comes until the other side closes the connection.
     ///
     /// # Panics

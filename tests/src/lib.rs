@@ -8,6 +8,7 @@ pub mod http2;
 pub mod origin;
 pub mod proxy;
 pub mod tls;
+pub mod wire;
 
 use std::{
     path::PathBuf,

@@ -36,7 +36,18 @@ pub fn start(config: &str) -> Running {
 /// # Panics
 /// When the configuration is refused or the proxy does not start.
 pub fn start_in(dir: tempfile::TempDir, config: &str) -> Running {
-    let text = format!("{PREAMBLE}{config}");
+    start_text(dir, format!("{PREAMBLE}{config}"))
+}
+
+/// A proxy with one worker, to which every connection belongs.
+///
+/// # Panics
+/// When the configuration is refused or the proxy does not start.
+pub fn start_alone(config: &str) -> Running {
+    start_text(crate::scratch(), format!("{}{config}", PREAMBLE.replace("workers = 2", "workers = 1")))
+}
+
+fn start_text(dir: tempfile::TempDir, text: String) -> Running {
     let file = dir.path().join("test.toml");
     std::fs::write(&file, &text).expect("a configuration can be written");
     let parsed = witgate_core::config::parse(&text, "test.toml", dir.path())

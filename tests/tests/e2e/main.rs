@@ -26,6 +26,7 @@ mod retries;
 mod rewrites;
 mod routing;
 mod slow_start;
+mod smuggling;
 mod tcp;
 mod tls;
 mod traces;
