@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType, date_time_ymd};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned,
     crypto::{CryptoProvider, aws_lc_rs},
@@ -57,7 +57,20 @@ impl Authority {
     /// # Panics
     /// When a name is none.
     pub fn issue(&self, subject: &str, names: &[&str]) -> Pair {
+        self.sign(CertificateParams::default(), subject, names)
+    }
+
+    /// The same, which is valid until this year begins: one can be told from another by it.
+    ///
+    /// # Panics
+    /// When a name is none.
+    pub fn issue_until(&self, year: i32, subject: &str, names: &[&str]) -> Pair {
         let mut params = CertificateParams::default();
+        params.not_after = date_time_ymd(year, 1, 1);
+        self.sign(params, subject, names)
+    }
+
+    fn sign(&self, mut params: CertificateParams, subject: &str, names: &[&str]) -> Pair {
         params.distinguished_name.push(DnType::CommonName, subject);
         params.subject_alt_names = names
             .iter()

@@ -39,6 +39,9 @@ usage: cargo xtask COMMAND
                             docs/resilience.md; --quick: short faults, and nothing is written; --only SCENARIO,…: kill,
                             hung, black-hole, half-503, resets, rolling, slow, half-gone, dns, reload; --proxies WORD,…,
                             --binary PATH, --no-write: as above; --seconds N: how long a fault lasts
+  soak [OPTION…]            one proxy under clients of every kind while every fault comes again and again, into
+                            docs/resilience.md; --minutes N: 30 where it is not said; --rate N: requests a second; --seed N:
+                            the same faults at the same times; --binary PATH, --no-write: as above
   instructions [--record|FILTER]
                             only the counts of instructions, of decisions, questions and requests; --record: write them
                             down instead of judging them; with FILTER: only the operations whose name contains it
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         ("test", rest) => test::options(rest).and_then(|options| test::command(&options)),
         ("bench", rest) => bench::options(rest).and_then(|options| bench::command(&options)),
         ("resilience", rest) => resilience::command(rest),
+        ("soak", rest) => resilience::soak::command(rest),
         ("instructions", rest) => instructions::options(rest).and_then(|options| instructions::command(&options)),
         ("layering", []) => layering::command(),
         ("deny", []) => deny::command(),

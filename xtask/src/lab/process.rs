@@ -74,9 +74,13 @@ impl Process {
         }
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends it a signal by name, such as STOP.
     pub(crate) fn signal(&self, name: &str) -> Result<(), Failed> {
-        run::output(Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()])).map(drop)
+        signal(self.child.id(), name)
     }
 
     /// Asks it by that signal to end in its own time and waits for that, at most `limit`.
@@ -95,17 +99,12 @@ impl Process {
 
     /// CPU time it has used so far in all of its threads: user and kernel, in clock ticks.
     fn cpu_ticks(&self) -> Result<Cpu, Failed> {
-        let file = format!("/proc/{}/stat", self.child.id());
-        let stat = fs::read_to_string(file).unwrap_or_default();
-        cpu_of_stat(&stat).ok_or_else(|| self.failed("is gone"))
+        cpu_of(self.child.id()).ok_or_else(|| self.failed("is gone"))
     }
 
     /// Resident memory in KiB (VmRSS).
     pub(crate) fn resident_kib(&self) -> Result<u64, Failed> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB")?.trim().parse().ok());
-        kib.ok_or_else(|| self.failed("is gone"))
+        resident_kib(self.child.id()).ok_or_else(|| self.failed("is gone"))
     }
 
     fn output(&self) -> String {
@@ -127,6 +126,34 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Sends a process a signal by name.
+pub(crate) fn signal(id: u32, name: &str) -> Result<(), Failed> {
+    run::output(Command::new("kill").args([&format!("-{name}"), &id.to_string()])).map(drop)
+}
+
+/// Resident memory of a process in KiB (VmRSS).
+pub(crate) fn resident_kib(id: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse().ok()
+}
+
+/// CPU time of a process so far, in seconds.
+pub(crate) fn cpu_seconds(id: u32) -> Option<f64> {
+    let cpu = cpu_of(id)?;
+    Some((cpu.user + cpu.kernel) as f64 / ticks_per_second().ok()?)
+}
+
+fn cpu_of(id: u32) -> Option<Cpu> {
+    cpu_of_stat(&fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default())
+}
+
+/// Whether it is there and has not ended.
+pub(crate) fn is_running(id: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
 }
 
 /// Runs this program once more with these arguments, on the core of the load, so that its own threads run as what it measures

@@ -79,16 +79,25 @@ pub(super) struct Admin {
 
 impl Admin {
     pub(super) fn new(site: &Site, proxy: &Proxy) -> Result<Admin, Failed> {
-        Ok(Admin { port: proxy.admin, authorization: format!("Bearer {}", site.token()?) })
+        Ok(Admin::of(proxy.admin, &site.token()?))
+    }
+
+    pub(super) fn of(port: u16, token: &str) -> Admin {
+        Admin { port, authorization: format!("Bearer {token}") }
     }
 
     /// One call, on a connection of its own.
     pub(super) fn call(&self, method: &str, path: &str, body: &str) -> Result<Answer, Failed> {
         let kind = if body.starts_with('{') { "application/json" } else { "application/toml" };
+        self.send(method, path, kind, body.as_bytes())
+    }
+
+    /// The same, with a body of any kind.
+    pub(super) fn send(&self, method: &str, path: &str, kind: &str, body: &[u8]) -> Result<Answer, Failed> {
         let headers = [("Authorization", self.authorization.as_str()), ("Content-Type", kind)];
         // The type is only of what is sent.
         let headers = if body.is_empty() { &headers[..1] } else { &headers[..] };
-        let request = http::request(method, path, headers, body.as_bytes());
+        let request = http::request(method, path, headers, body);
         let answer = Connection::open(self.port).and_then(|mut to| to.exchange(&request));
         answer.map_err(|error| Failed::new(format!("{method} {path}: {error}")))
     }

@@ -13,6 +13,7 @@ mod reload;
 mod report;
 mod scenarios;
 mod site;
+pub(crate) mod soak;
 mod summary;
 
 use std::collections::BTreeSet;

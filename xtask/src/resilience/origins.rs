@@ -45,6 +45,7 @@ pub(super) struct Nginx {
     program: PathBuf,
     dir: PathBuf,
     port: u16,
+    template: &'static str,
     /// None while one is dead.
     running: Vec<Option<Process>>,
     /// What each passes requests to, so that they take their time.
@@ -53,9 +54,14 @@ pub(super) struct Nginx {
 
 impl Nginx {
     pub(super) fn start(dir: &Path, port: u16) -> Result<Nginx, Failed> {
+        Nginx::start_as("origin.conf", dir, port)
+    }
+
+    /// The same by another template. No two may have the same folder.
+    pub(super) fn start_as(template: &'static str, dir: &Path, port: u16) -> Result<Nginx, Failed> {
         let program = setup::program("nginx", "nginx-light")?;
         let behind = Made::start(std::array::from_fn(|number| address_behind(number, port)), made::BEHIND)?;
-        let mut all = Nginx { program, dir: dir.to_path_buf(), port, running: Vec::new(), _behind: behind };
+        let mut all = Nginx { program, dir: dir.to_path_buf(), port, template, running: Vec::new(), _behind: behind };
         for number in 0..COUNT {
             for file in [all.access(number), all.draining(number)] {
                 // Of an earlier run; mostly it is not there.
@@ -74,7 +80,7 @@ impl Nginx {
         let behind = address_behind(number, self.port).ip().to_string();
         let (ip, port) = (address.ip().to_string(), self.port.to_string());
         let values = [("NUMBER", name.clone()), ("ADDRESS", ip), ("BEHIND", behind), ("ORIGIN", port)];
-        let conf = site::render(&self.dir, "origin.conf", &format!("origin-{name}.conf"), &values)?;
+        let conf = site::render(&self.dir, self.template, &format!("origin-{name}.conf"), &values)?;
         let arguments = nginx_arguments(&self.dir, &conf);
         let log = self.dir.join(format!("origin-{name}.log"));
         let mut process = Process::start(&self.program, &arguments, LOAD_CORE, &log)?;

@@ -82,14 +82,19 @@ impl Site {
 
     /// The token that Witgate made at its start.
     pub(super) fn token(&self) -> Result<String, Failed> {
-        let file = self.scratch.path("witgate.token");
-        let text = fs::read_to_string(&file).map_err(|error| Failed::new(format!("{}: {error}", file.display())))?;
-        Ok(text.trim().to_string())
+        token(&self.scratch)
     }
 }
 
+/// The same of any Witgate that runs there.
+pub(super) fn token(scratch: &Scratch) -> Result<String, Failed> {
+    let file = scratch.path("witgate.token");
+    let text = fs::read_to_string(&file).map_err(|error| Failed::new(format!("{}: {error}", file.display())))?;
+    Ok(text.trim().to_string())
+}
+
 /// What Witgate says of a configuration; the first error is reason enough.
-fn check(program: &Path, conf: &Path) -> Result<(), Absent> {
+pub(super) fn check(program: &Path, conf: &Path) -> Result<(), Absent> {
     let output = Command::new(program).arg("check").arg(conf).output();
     let output = output.map_err(|error| Failed::new(format!("{}: {error}", program.display())))?;
     if output.status.success() {
@@ -101,7 +106,7 @@ fn check(program: &Path, conf: &Path) -> Result<(), Absent> {
 }
 
 /// Waits until there were answers of every origin, and then some more of nobody else.
-fn uses_all(port: u16) -> Result<(), String> {
+pub(super) fn uses_all(port: u16) -> Result<(), String> {
     let since = Instant::now();
     let mut seen = BTreeSet::new();
     let mut last = String::new();
@@ -155,10 +160,13 @@ mod tests {
 
     #[test]
     fn templates_are_complete() {
-        let names = ["PROXY", "ADMIN", "ORIGIN", "DNS", "BALANCE", "RETRIES", "RUN", "NUMBER", "ADDRESS", "BEHIND"];
+        let names = [
+            "PROXY", "ADMIN", "ORIGIN", "DNS", "BALANCE", "RETRIES", "RUN", "NUMBER", "ADDRESS", "BEHIND", "TLS",
+            "TCP", "ORIGIN2", "ECHO",
+        ];
         let values: Vec<_> = names.iter().map(|name| (*name, "7".to_string())).collect();
         let own = scenarios::ALL.iter().flat_map(|scenario| scenario.rows).map(|row| row.template);
-        for file in own.chain(["origin.conf"]) {
+        for file in own.chain(["origin.conf", "soak-http1.conf", "soak-http2.conf", "witgate-soak.toml"]) {
             let text = template::fill(&templates(), file, &values, list).unwrap();
             if file.ends_with(".toml") {
                 text.parse::<toml::Table>().unwrap_or_else(|error| panic!("{file}: {error}"));
