@@ -2,6 +2,8 @@
 //! byte, and waiting for conditions instead of for time.
 
 pub mod client;
+#[path = "../../fuzz/driver.rs"]
+pub mod fuzz;
 pub mod grpc;
 pub mod h2;
 pub mod http2;

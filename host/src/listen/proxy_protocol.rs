@@ -12,6 +12,9 @@ use super::peek::peek;
 /// Bytes of a header, the longest. What proxies add to the addresses takes some hundred.
 const LONGEST: usize = 4 << 10;
 
+/// Bytes of a header of version 1, its end included, at the most (HAProxy's `proxy-protocol.txt`, section 2.1).
+const LINE: usize = 107;
+
 /// What headers begin with.
 const BEGINNINGS: [&[u8]; 2] = [b"PROXY ", b"\r\n\r\n\0\r\nQUIT\n"];
 
@@ -50,6 +53,14 @@ fn find(come: &[u8]) -> Option<Found> {
     if come.len() < beginning.len() {
         return None;
     }
+    // Whether it is a line must not hang on how much of it has come.
+    if *beginning == BEGINNINGS[0] {
+        match memchr::memchr(b'\n', come) {
+            Some(end) if end >= LINE || come[end - 1] != b'\r' => return Some(Found::Broken),
+            None if come.len() >= LINE => return Some(Found::Broken),
+            _ => {}
+        }
+    }
     let config = ParseConfig { include_tlvs: false, ..ParseConfig::default() };
     match ProxyHeader::parse(come, config) {
         Ok((header, length)) => Some(Found::Header(length, header.proxied_address().map(|address| address.source))),
@@ -63,6 +74,7 @@ fn find(come: &[u8]) -> Option<Found> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use witgate_tests::fuzz;
 
     fn found(come: &[u8]) -> String {
         match find(come) {
@@ -76,6 +88,27 @@ mod tests {
     }
 
     #[test]
+    fn a_header_is_the_same_however_it_comes() {
+        fuzz::run("proxy_protocol", |bytes| {
+            let whole = found(bytes);
+            for length in 0..bytes.len() {
+                let some = found(&bytes[..length]);
+                assert!(some == "more" || some == whole, "{some} after {length} bytes, then {whole}");
+            }
+            if let Some(Found::Header(length, client)) = find(bytes) {
+                assert!(length <= bytes.len(), "more than there is");
+                // In text, a simple reader finds the same.
+                let line = std::str::from_utf8(&bytes[..length]).ok().filter(|line| line.starts_with("PROXY TCP"));
+                if let Some(words) = line.map(|line| line.trim_end().split(' ').collect::<Vec<_>>()) {
+                    let simple = words[2].parse().ok().zip(words[4].parse().ok());
+                    assert_eq!(client, simple.map(|(ip, port): (std::net::IpAddr, u16)| SocketAddr::new(ip, port)));
+                }
+            }
+            whole != "more"
+        });
+    }
+
+    #[test]
     fn headers_are_told_from_what_is_none() {
         let v2 = |command: u8, family: u8, rest: &[u8]| {
             let mut bytes = BEGINNINGS[1].to_vec();
@@ -84,7 +117,7 @@ mod tests {
             bytes
         };
         let addresses = [192, 0, 2, 1, 192, 0, 2, 2, 0x30, 0x39, 0, 80];
-        let cases: [(&[u8], &str); 14] = [
+        let cases: [(&[u8], &str); 15] = [
             (b"", "more"),
             (b"P", "more"),
             (b"PROXY TCP4 192.0.2.1 192.0.2.2 12345 80\r", "more"),
@@ -93,6 +126,7 @@ mod tests {
             (b"PROXY UNKNOWN\r\n", "15 itself"),
             (b"PROXY UNKNOWN what ever\r\nGET", "25 itself"),
             (b"PROXY TCP4 192.0.2.1 12345\r\n", "broken"),
+            (b"PROXY UNKNOWN \nGET / HTTP/1.1\r\n", "broken"),
             (b"PROXY TCP4 192.0.2.256 192.0.2.2 12345 80\r\n", "broken"),
             (b"POST / HTTP/1.1\r\n", "absent"),
             (b"\r\n\r\nGET / HTTP/1.1\r\n", "absent"),

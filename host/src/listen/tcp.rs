@@ -53,24 +53,25 @@ pub(super) async fn serve(worker: &Rc<Worker>, conn: &Rc<Conn>, stream: TcpStrea
 /// The name that a client of TLS asks for, which is not read: that is for the endpoint. None where it is no TLS, or without a
 /// name; nothing at all where the client goes before that is known.
 async fn asked_for(stream: &TcpStream) -> Option<Option<String>> {
-    let mut room = vec![0; HELLO];
-    peek(stream, &mut room, |come| {
-        let mut acceptor = Acceptor::default();
-        let mut unread = come;
-        while !unread.is_empty() {
-            match acceptor.read_tls(&mut unread) {
-                Ok(0) | Err(_) => break,
-                Ok(_) => {}
-            }
-            match acceptor.accept() {
-                Ok(None) => {}
-                Ok(Some(accepted)) => return Some(accepted.client_hello().server_name().map(str::to_owned)),
-                Err(_) => return Some(None),
-            }
+    peek(stream, &mut vec![0; HELLO], name_in).await
+}
+
+/// The same of what has come so far; nothing where more is needed.
+pub(super) fn name_in(come: &[u8]) -> Option<Option<String>> {
+    let mut acceptor = Acceptor::default();
+    let mut unread = come;
+    while !unread.is_empty() {
+        match acceptor.read_tls(&mut unread) {
+            Ok(0) | Err(_) => break,
+            Ok(_) => {}
         }
-        None
-    })
-    .await
+        match acceptor.accept() {
+            Ok(None) => {}
+            Ok(Some(accepted)) => return Some(accepted.client_hello().server_name().map(str::to_owned)),
+            Err(_) => return Some(None),
+        }
+    }
+    None
 }
 
 async fn pass_on<S>(

@@ -1,4 +1,4 @@
-//! Connections that rest between two requests, over a stream in memory and without a clock.
+//! Connections that rest between two requests, over a stream in memory and without a clock; and what a client of TLS says first.
 
 use std::{path::Path, rc::Rc, sync::Arc};
 
@@ -11,7 +11,7 @@ use tokio::{
 use witgate_core::config;
 use witgate_policy::{Engine, EngineOptions, Store};
 
-use super::http;
+use super::{http, tcp};
 use crate::{
     Control, Source,
     control::{Sockets, Start},
@@ -217,5 +217,18 @@ fn http2_does_not_begin_after_a_rest() {
         let mut response = Vec::new();
         served.client.read_to_end(&mut response).await.unwrap();
         assert_eq!(response, b"", "it ends; HTTP/2 would begin with settings");
+    });
+}
+
+#[test]
+fn the_name_that_a_client_asks_for_is_the_same_however_it_comes() {
+    witgate_tests::fuzz::run("client_hello", |bytes| {
+        let whole = tcp::name_in(bytes);
+        // Every so many bytes: a hello has hundreds.
+        for length in (0..bytes.len()).step_by(1 + bytes.len() / 16) {
+            let some = tcp::name_in(&bytes[..length]);
+            assert!(some.is_none() || some == whole, "{some:?} after {length} bytes, then {whole:?}");
+        }
+        whole.is_some()
     });
 }

@@ -108,6 +108,23 @@ mod tests {
     }
 
     #[test]
+    fn whatever_a_value_is_it_stays_within_its_quotes() {
+        witgate_tests::fuzz::run("access_log", |value| {
+            let (mut json, mut text) = (vec![b'"'], Vec::new());
+            super::json(&mut json, value);
+            json.push(b'"');
+            assert_eq!(serde_json::from_slice::<String>(&json).ok(), Some(String::from_utf8_lossy(value).into_owned()));
+            super::text(&mut text, value);
+            assert!(
+                text.iter().all(|byte| matches!(byte, b' '..=b'~')) && !text.contains(&b'"'),
+                "{}",
+                text.escape_ascii()
+            );
+            true
+        });
+    }
+
+    #[test]
     fn a_long_value_is_cut() {
         for (length, is_cut) in [(MOST - 1, false), (MOST, false), (MOST + 1, true), (MOST * 20, true)] {
             let (shown, value) = (length.min(MOST), "x".repeat(length));
