@@ -177,6 +177,8 @@ fn control(text: &str) -> Arc<Control> {
         orders,
         access_logs,
         access_log,
+        spans: Arc::default(),
+        traces: None,
         drain: Drain::default(),
         is_successor: false,
     });

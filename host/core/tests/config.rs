@@ -303,7 +303,7 @@ mod refused {
     #[test]
     fn a_diagnostic_prints_like_a_compilers() {
         let text = "[[listener]]\nname = \"web\"\n\tlisten = \"8080\" # é\n\n[[cluster]]\nname = \"api\"\n\
-                    endpoints = [{ address = \"a:1\", wieght = 2 }]\nprotocol = \"auto\"\n";
+                    endpoints = [{ address = \"a:1\", wieght = 2 }]\nprotocol = \"h3\"\n";
         let expected = r#"error: bad `listen`: "8080" is not an IP address and port
  --> witgate.toml:3:11 (listener[0].listen, listener "web")
   |
@@ -320,12 +320,12 @@ error: unknown key "wieght"
   = expected: `address`, `weight`, `zone` or `priority`
   = help: did you mean `weight`?
 
-error: `protocol` is not supported by this version of Witgate
- --> witgate.toml:8:1 (cluster[0].protocol, cluster "api")
+error: bad `protocol`: "h3" is none of the accepted words
+ --> witgate.toml:8:12 (cluster[0].protocol, cluster "api")
   |
-8 | protocol = "auto"
-  | ^^^^^^^^
-  = help: leave it out, or use a version that supports it
+8 | protocol = "h3"
+  |            ^^^^
+  = expected: "http1", "http2" or "auto"
 
 3 errors"#;
         let errors = bad(text);
@@ -357,7 +357,7 @@ error: `protocol` is not supported by this version of Witgate
         check_after_listener(
             "[[listeners]]\n[[upstream]]\n",
             &[
-                "1:3 listeners: unknown key \"listeners\" | `admin`, `runtime`, `plugins`, `access_log`, `listener`, `route`, `cluster` or `plugin` | did you mean `listener`?",
+                "1:3 listeners: unknown key \"listeners\" | `admin`, `runtime`, `plugins`, `access_log`, `traces`, `listener`, `route`, `cluster` or `plugin` | did you mean `listener`?",
                 "2:3 upstream: unknown key \"upstream\" | `admin`, …",
             ],
         );
@@ -607,13 +607,13 @@ error: `protocol` is not supported by this version of Witgate
             ],
         );
         check_cluster(
-            "endpoints=[]\nbalance='least-requests'\nconnect_timeout='0s'\npool={idle=-1,max_requests=0}\nprotocol='auto'\n",
+            "endpoints=[]\nbalance='least-requests'\nconnect_timeout='0s'\npool={idle=-1,max_requests=0}\nprotocol='h3'\n",
             &[
                 "4:9 cluster[0].balance: bad `balance`: \"least-requests\" is none of the accepted words | \"round-robin\", \"least-request\", \"peak-ewma\", \"random\", \"ring-hash\", \"maglev\" or { plugin = \"…\" } | did you mean \"least-request\"?",
                 "5:17 cluster[0].connect_timeout: bad `connect_timeout`: \"0s\" is out of range |…",
                 "6:12 cluster[0].pool.idle: bad `idle`: -1 is out of range |…",
                 "6:28 cluster[0].pool.max_requests: bad `max_requests`: 0 is out of range | an integer from 1 to 1000000 | -",
-                "7:1 cluster[0].protocol: `protocol` is not supported by this version of Witgate |…",
+                "7:10 cluster[0].protocol: bad `protocol`: \"h3\" is none of the accepted words | \"http1\", \"http2\" or \"auto\" | -",
             ],
         );
         check_cluster(

@@ -246,14 +246,14 @@ fn put_endpoints(proxy: &Proxy, origins: &Origins, set: Set, without: Option<usi
     let all: Vec<String> =
         left.map(|number| format!("{{\"address\": \"{}\"}}", origins.address(set, number))).collect();
     let body = format!("{{\"endpoints\": [{}]}}", all.join(", "));
-    let each = clusters(set).iter();
-    each.map(|cluster| expect(proxy, "PUT", &format!("/v1/clusters/{cluster}/endpoints"), &body, &[200])).collect()
+    let mut each = clusters(set).iter();
+    each.try_for_each(|cluster| expect(proxy, "PUT", &format!("/v1/clusters/{cluster}/endpoints"), &body, &[200]))
 }
 
 fn patch(proxy: &Proxy, origins: &Origins, set: Set, number: usize, state: &str) -> Outcome {
     let (address, body) = (origins.address(set, number), format!("{{\"state\": \"{state}\"}}"));
     let path = |cluster| format!("/v1/clusters/{cluster}/endpoints/{address}");
-    clusters(set).iter().map(|cluster| expect(proxy, "PATCH", &path(cluster), &body, &[200])).collect()
+    clusters(set).iter().try_for_each(|cluster| expect(proxy, "PATCH", &path(cluster), &body, &[200]))
 }
 
 fn expect(proxy: &Proxy, method: &str, path: &str, body: &str, statuses: &[u16]) -> Outcome {
