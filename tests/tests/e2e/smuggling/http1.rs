@@ -314,7 +314,7 @@ const WHOLE: &[(&[u8], &str)] = &[
     (b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n", "400"),
     (b"GET / HTTP/1.1\rhost: a\r\r", "400"),
     (b"CONNECT b:80 HTTP/1.1\r\nhost: b:80\r\n\r\n", "405"),
-    (b"CONNECT b:80 HTTP/1.1\r\nhost: b:80\r\ncontent-length: 5\r\n\r\nhello", "405"),
+    (b"CONNECT b:80 HTTP/1.1\r\nhost: b:80\r\ncontent-length: 5\r\n\r\nhello", "400"),
 ];
 
 #[test]

@@ -94,7 +94,7 @@ const HEADS: &[(Fields, &str)] = &[
     (&[(":method", "CONNECT"), (":scheme", "http"), (":path", "/"), (":authority", "a:80")], "reset"),
     (
         &[(":method", "CONNECT"), (":scheme", "http"), (":path", "/"), (":authority", "a"), (":protocol", "websocket")],
-        "reset",
+        "GET / @a ^websocket | 502",
     ),
     // Paths.
     (&[(":method", "GET"), (":scheme", "http"), (":path", ""), (":authority", "a")], "reset"),
