@@ -131,9 +131,25 @@ pub fn expects_to_continue(headers: &HeaderMap) -> bool {
     headers.get_all(header::EXPECT).iter().all(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
+/// Bytes of a name, one of no address in brackets (RFC 3986 §3.2.2).
+const OF_NAME: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let others = b"-._~!$&'()*+;=%";
+    let mut at = 0;
+    while at < others.len() {
+        table[others[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
+
 /// `uri-host [":" port]`, or nothing (RFC 9110 §7.2, RFC 3986 §3.2.2): no white space, no user information, no path, no list.
 pub fn host_is_sound(host: &[u8]) -> bool {
-    let is_of_name = |b: &u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%".contains(b);
     let port = match host.strip_prefix(b"[") {
         Some(inner) => {
             let Some(end) = memchr::memchr(b']', inner) else { return false };
@@ -143,10 +159,7 @@ pub fn host_is_sound(host: &[u8]) -> bool {
             &inner[end + 1..]
         }
         None => {
-            let end = memchr::memchr(b':', host).unwrap_or(host.len());
-            if !host[..end].iter().all(is_of_name) {
-                return false;
-            }
+            let end = host.iter().position(|b| !OF_NAME[usize::from(*b)]).unwrap_or(host.len());
             &host[end..]
         }
     };
