@@ -246,8 +246,8 @@ fn put_endpoints(proxy: &Proxy, origins: &Origins, set: Set, without: Option<usi
     let all: Vec<String> =
         left.map(|number| format!("{{\"address\": \"{}\"}}", origins.address(set, number))).collect();
     let body = format!("{{\"endpoints\": [{}]}}", all.join(", "));
-    let mut each = clusters(set).iter();
-    each.try_for_each(|cluster| expect(proxy, "PUT", &format!("/v1/clusters/{cluster}/endpoints"), &body, &[200]))
+    let path = |cluster| format!("/v1/clusters/{cluster}/endpoints");
+    clusters(set).iter().try_for_each(|cluster| expect(proxy, "PUT", &path(cluster), &body, &[200]))
 }
 
 fn patch(proxy: &Proxy, origins: &Origins, set: Set, number: usize, state: &str) -> Outcome {

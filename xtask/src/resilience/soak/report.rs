@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn nothing_is_wrong() {
         let soaked = soaked("kind\tGET\t9\t0\t0\t0\t10\t20\t35\n", 10_240, Sample { fds: 44, ..Sample::default() });
-        assert!(wrong(&soaked).is_empty());
+        assert_eq!(wrong(&soaked), Vec::<String>::new());
         let text = table(&soaked, &Options::default());
         let has = |part: &str| assert!(text.contains(part), "{part}\n{text}");
         has("started again later | 3 |\n");

@@ -21,6 +21,8 @@ use crate::run::{self, Failed, Outcome};
 /// From the end of a fault until its endpoint counts as well: two checks, and an ejection of four seconds at the most.
 const RECOVERY: Duration = Duration::from_secs(5);
 const SAMPLE: Duration = Duration::from_secs(2);
+/// One of so many samples is shown at once: about one in a minute.
+const TELL: usize = 30;
 /// For clients that have something on its way, beyond their own patience.
 const LOAD_END: Duration = Duration::from_secs(60);
 /// For all idle timeouts, and for what they wait for.
@@ -54,6 +56,13 @@ enum Event {
     Finish(Later),
     Upgrade,
     Sample,
+}
+
+impl Event {
+    /// Whether it ends something that was begun.
+    fn mends(self) -> bool {
+        matches!(self, Event::Revive(..) | Event::Wake(..) | Event::Back(..) | Event::Finish(_))
+    }
 }
 
 struct Soak<'s> {
@@ -163,6 +172,9 @@ impl Soak<'_> {
         loop {
             let now = self.since.elapsed();
             let is_over = now >= self.whole;
+            if is_over {
+                self.due.retain(|(_, event)| event.mends());
+            }
             match self.proxy.follow() {
                 Ok(Some(handover)) => {
                     println!("{:4} s: {UPGRADED}, {} ms", now.as_secs(), handover.1 - handover.0);
@@ -175,7 +187,7 @@ impl Soak<'_> {
             match self.due.last() {
                 Some((due, _)) if *due <= now => {
                     if let Some((_, event)) = self.due.pop() {
-                        self.happen(event, is_over)?;
+                        self.happen(event)?;
                     }
                 }
                 // Everything is mended, and has been for a while.
@@ -202,8 +214,7 @@ impl Soak<'_> {
         self.seen.problems.push(line);
     }
 
-    /// Where all is over, what was begun is finished, and nothing new begins.
-    fn happen(&mut self, event: Event, is_over: bool) -> Outcome {
+    fn happen(&mut self, event: Event) -> Outcome {
         match event {
             Event::Revive(set, number) => {
                 self.origins.revive(set, number)?;
@@ -223,7 +234,6 @@ impl Soak<'_> {
                     self.problem(&format!("{later:?}: {}", failed.message));
                 }
             }
-            _ if is_over => {}
             Event::Kill(set) => {
                 if let Some(number) = self.origins.take(set, &mut self.dice) {
                     self.origins.kill(set, number);
@@ -252,7 +262,12 @@ impl Soak<'_> {
             Event::Upgrade => {}
             Event::Sample => {
                 match samples::take(&self.proxy, self.since.elapsed()) {
-                    Ok(sample) => self.seen.samples.push(sample),
+                    Ok(sample) => {
+                        if self.seen.samples.len().is_multiple_of(TELL) {
+                            println!("{sample:?}");
+                        }
+                        self.seen.samples.push(sample);
+                    }
                     // Between one process and the next there is a moment without either.
                     Err(_) if self.proxy.is_upgrading() => {}
                     Err(failed) => return Err(failed),
