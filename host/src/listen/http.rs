@@ -23,7 +23,7 @@ use witgate_core::config;
 
 use super::io::{Io, Transport};
 use crate::{
-    proxy,
+    drain, proxy,
     worker::{
         Worker,
         conn::{Conn, Signal, http1_buffer},
@@ -84,7 +84,7 @@ where
             .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
             .serve_connection(io, service(worker, conn)),
     );
-    drive(conn, connection.as_mut(), http2::Connection::graceful_shutdown, |_| false).await;
+    drive(conn, connection.as_mut(), http2::Connection::graceful_shutdown, |_| false, |_| false).await;
 }
 
 /// Serves requests until the client is done. Returns the stream, and what was read of it beyond them, where the client
@@ -103,7 +103,8 @@ where
             .max_buf_size(http1_buffer(limits.header_bytes))
             .serve_connection(io, service(worker, conn)),
     );
-    let ended = drive(conn, Pin::new(&mut *connection), http1::Connection::graceful_shutdown, Conn::should_rest).await;
+    let finish = http1::Connection::graceful_shutdown;
+    let ended = drive(conn, Pin::new(&mut *connection), finish, Conn::should_rest, |conn| lingers(worker, conn)).await;
     let parts = match ended {
         Ended::Rests => connection.into_parts(),
         Ended::Broken => {
@@ -173,13 +174,26 @@ pub(super) async fn at_first<T>(conn: &Conn, coming: impl Future<Output = Option
     }
 }
 
+/// How long a kept connection goes on in a drain for a request that is on its way: HTTP/1.1 has no word for the end but in an
+/// answer, and a client that has sent one over a connection that is closed can only guess what became of it. Longer than a
+/// way around the world, and less than a client is waited for that ignores a goodbye.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// Whether a connection that is to finish is left open for that. Not where it lost what it was let in for.
+fn lingers(worker: &Worker, conn: &Conn) -> bool {
+    conn.signal() == Signal::Finish && worker.drain.phase() == drain::Phase::Drain
+}
+
 /// What a client says after it was silent for a while. None where it went away, or is asked to.
 async fn rest(worker: &Worker, conn: &Conn, stream: &mut (impl AsyncRead + Unpin)) -> Option<Bytes> {
-    let next = pin!(async {
+    let mut next = pin!(async {
         let mut next = BytesMut::new();
         read_some(worker, stream, &mut next).await.then(|| next.freeze())
     });
-    Interruptible { conn, inner: next }.await.flatten()
+    match (Interruptible { conn, inner: next.as_mut() }).await {
+        None if lingers(worker, conn) => tokio::time::timeout(LINGER, next).await.ok().flatten(),
+        found => found.flatten(),
+    }
 }
 
 /// Reads until the protocol is clear. None where the client went away first.
@@ -226,12 +240,15 @@ async fn drive<C, E>(
     mut connection: Pin<&mut C>,
     finish: impl Fn(Pin<&mut C>),
     rests: impl Fn(&Conn) -> bool,
+    lingers: impl Fn(&Conn) -> bool,
 ) -> Ended
 where
     C: Future<Output = Result<(), E>>,
     E: std::fmt::Display,
 {
     let mut finishing = false;
+    // Made where it is needed, which is once in the life of a process.
+    let mut until: Option<Pin<Box<tokio::time::Sleep>>> = None;
     let ended = std::future::poll_fn(|cx| {
         let signal = conn.poll_signal(cx);
         if signal == Signal::Kill {
@@ -243,6 +260,13 @@ where
         }
         // Nor over an answer that is not written yet.
         if signal == Signal::Finish && !finishing && !conn.reading_head() && !conn.owes_answer() {
+            // The answer to the next request says that it is the last one; one that has begun could not.
+            if lingers(conn) {
+                let linger = || Box::pin(tokio::time::sleep(LINGER));
+                if conn.is_answering() || until.get_or_insert_with(linger).as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+            }
             finishing = true;
             finish(connection.as_mut());
             return connection.as_mut().poll(cx).map_ok(|()| Ended::Done);

@@ -1,4 +1,5 @@
-//! Connections that rest between two requests, over a stream in memory and without a clock; and what a client of TLS says first.
+//! Connections that rest between two requests, over a stream in memory and, but for drains, without a clock; and what a client of
+//! TLS says first.
 
 use std::{path::Path, rc::Rc, sync::Arc};
 
@@ -15,7 +16,7 @@ use super::{http, tcp};
 use crate::{
     Control, Source,
     control::{Sockets, Start},
-    drain::Drain,
+    drain::{Drain, Phase},
     inherited::Inherited,
     telemetry::access_log::AccessLogs,
     tls::Tls,
@@ -108,7 +109,7 @@ impl Served {
 }
 
 fn check<F: Future<Output = ()>>(test: impl FnOnce(Served) -> F) {
-    let runtime = Builder::new_current_thread().build_local(LocalOptions::default()).unwrap();
+    let runtime = Builder::new_current_thread().enable_time().build_local(LocalOptions::default()).unwrap();
     runtime.block_on(async { test(Served::start()).await });
 }
 
@@ -207,6 +208,45 @@ fn a_request_that_came_while_it_is_told_to_finish_is_answered() {
         served.conn.ask(Signal::Finish);
         served.answered().await;
         assert!(served.serving.is_finished());
+    });
+}
+
+/// A drain begins when the connection has been idle: for a moment, and for so long that it rests.
+fn check_drained<F: Future<Output = ()>>(test: impl Fn(Served) -> F) {
+    for rests in [false, true] {
+        check(async |mut served| {
+            served.ask(REQUEST).await;
+            if rests {
+                served.rest().await;
+            }
+            served.worker.drain.advance(Phase::Drain);
+            served.conn.ask(Signal::Finish);
+            served.settle().await;
+            test(served).await;
+        });
+    }
+}
+
+#[test]
+fn a_request_that_is_on_its_way_when_a_drain_begins_is_the_last() {
+    check_drained(|mut served| async move {
+        assert!(!served.serving.is_finished(), "it may be on its way");
+        served.client.write_all(REQUEST).await.unwrap();
+        let mut response = String::new();
+        served.client.read_to_string(&mut response).await.unwrap();
+        assert!(response.starts_with("HTTP/1.1 200 ") && response.contains("connection: close\r\n"), "{response}");
+        served.settle().await;
+        assert!(served.serving.is_finished());
+    });
+}
+
+#[test]
+fn a_drain_does_not_wait_for_one_that_does_not_come() {
+    check_drained(|mut served| async move {
+        let mut response = Vec::new();
+        // As long as it takes on this machine; a test that hangs is one that fails.
+        served.client.read_to_end(&mut response).await.unwrap();
+        assert_eq!(response, b"");
     });
 }
 

@@ -237,6 +237,11 @@ impl Conn {
         self.phase.get() == Phase::Head
     }
 
+    /// Whether a request is in flight.
+    pub fn is_answering(&self) -> bool {
+        self.in_flight.get() > 0
+    }
+
     /// Whether every request so far was answered whole: what is written now is no part of an answer to one.
     pub fn settled(&self) -> bool {
         self.reading_head() || (self.flushed.get() && self.in_flight.get() == 0)
