@@ -9,8 +9,8 @@ use crate::lab::stats::median;
 use crate::run::Failed;
 
 /// Resident memory of the last third of a process's life, as a multiple of that at the end of its first. An allocator of
-/// threads that take turns goes up and down by a few percent, and what is freed last goes back last; a leak of 100 bytes a
-/// request is 20 % within a quarter of an hour.
+/// threads that take turns goes up and down by a few percent, and what is freed last goes back last; of half an hour with a
+/// thousand requests a second, a leak of twelve bytes a request is more.
 pub(super) const RSS: f64 = 1.10;
 /// Descriptors more than before the load: a health check or two, and a call of the admin API.
 pub(super) const FDS: usize = 4;
