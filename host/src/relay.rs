@@ -200,7 +200,10 @@ impl Way {
 
     /// Counts how often in a row there was as much to be read as there is room for.
     fn judge(&mut self, is_full: bool) {
-        self.streak = if is_full { self.streak.saturating_add(1).min(MANY) } else { 0 };
+        // Beyond that is where it cannot be.
+        if self.streak <= MANY {
+            self.streak = if is_full { (self.streak + 1).min(MANY) } else { 0 };
+        }
     }
 
     fn poll_pipe(
@@ -210,10 +213,13 @@ impl Way {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         let (Some(pipe), Some(from), Some(to)) = (&mut self.pipe, from, to) else { return Poll::Ready(Ok(())) };
-        match ready!(pipe.poll(from, to, cx))? {
+        let polled = pipe.poll(from, to, cx);
+        // Also where not all of it came out.
+        let moved = pipe.take_moved();
+        self.moved |= moved > 0;
+        self.spliced += moved as u64;
+        match ready!(polled)? {
             Moved::Bytes(n) => {
-                self.moved = true;
-                self.spliced += n as u64;
                 // Where little comes at a time, copying is cheaper, and others have more use for the pipe.
                 self.streak = if n < LITTLE { self.streak.saturating_add(1) } else { 0 };
                 if self.streak > MANY {

@@ -119,6 +119,8 @@ pub async fn forward(flight: &mut Flight) -> Outcome {
         let Some((next, wait)) = tries.again(&worker, cluster, forward, index, &failed, body) else {
             return given_up(failed, forward, exchange);
         };
+        // With it, what still sends the body of a try that has failed: it would read on.
+        drop(failed);
         if !wait.is_zero() {
             Box::pin(tokio::time::sleep(wait)).await;
         }

@@ -78,6 +78,15 @@ impl HttpBody for Body {
     }
 }
 
+/// Where all was said that was to be said, nobody asks whether that is the end.
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        if self.incoming.as_ref().is_some_and(Incoming::has_said_all) {
+            self.end();
+        }
+    }
+}
+
 impl Upstream {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };

@@ -66,6 +66,7 @@ fn target<'t>(cluster: &'t Cluster, endpoint: &'t Arc<Endpoint>, time: Option<Du
         tls: cluster.tls.as_ref(),
         pool: &cluster.config.pool,
         timeout: cluster.config.connect_timeout.min(time.unwrap_or(Duration::MAX)),
+        patience: cluster.config.connect_timeout,
     }
 }
 

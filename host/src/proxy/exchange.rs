@@ -86,6 +86,7 @@ pub struct Switched {
 impl Exchange {
     /// Opens the accounts of a request whose head has just come.
     pub fn begin(worker: &Rc<Worker>, conn: &Rc<Conn>, version: Version) -> Self {
+        worker.deadlines.enter();
         Self {
             worker: Rc::clone(worker),
             conn: Rc::clone(conn),
@@ -298,6 +299,7 @@ impl Exchange {
     /// and for how long nothing may come then.
     pub fn switch(mut self, now: Instant, is_stream: bool) -> (Switched, Duration) {
         self.settled = true;
+        self.worker.deadlines.leave();
         let status = if self.connect { StatusCode::OK } else { StatusCode::SWITCHING_PROTOCOLS };
         self.status = Some(status);
         self.worker.cells().upgraded.up();
@@ -378,6 +380,7 @@ impl Exchange {
         if std::mem::replace(&mut self.settled, true) {
             return;
         }
+        self.worker.deadlines.leave();
         self.in_flight = None;
         self.admitted = None;
         let took = self.took(now);

@@ -233,7 +233,7 @@ fn plan(
         Plan::Forward(forward) => {
             let limits = listener.map(|listener| &listener.limits);
             let rate = limits.and_then(|limits| limits.body_rate);
-            let pace = || rate.map(|rate| BodyPace::new(rate, &worker.deadlines, conn) as Box<dyn Pace>);
+            let pace = || rate.map(|rate| BodyPace::new(rate, &worker.deadlines) as Box<dyn Pace>);
             let (body, fate) = RequestBody::new(incoming, limits.and_then(|limits| limits.body), pace);
             exchange.tell(|logged| logged.forwarded(forward.cluster, &fate));
             let timeout = generation.routes.plans.get(route).and_then(|route| route.timeout);

@@ -9,10 +9,7 @@ use std::{
 
 use crate::{
     upstream::Pace,
-    worker::{
-        conn::Conn,
-        deadlines::{Deadline, Deadlines},
-    },
+    worker::deadlines::{Deadline, Deadlines},
 };
 
 /// Time that a client has at the begin, and at the most later: Kestrel's grace period.
@@ -27,14 +24,12 @@ pub struct BodyPace {
     /// Since when the client is waited for, and until when.
     waiting: Option<(Instant, Deadline)>,
     deadlines: Rc<Deadlines>,
-    conn: Rc<Conn>,
 }
 
 impl BodyPace {
-    /// Of a body that comes over `conn` with `rate` bytes a second at least.
-    pub fn new(rate: u64, deadlines: &Rc<Deadlines>, conn: &Rc<Conn>) -> Box<Self> {
-        let (deadlines, conn) = (Rc::clone(deadlines), Rc::clone(conn));
-        Box::new(Self { rate, left: GRACE, waiting: None, deadlines, conn })
+    /// Of a body that comes with `rate` bytes a second at least.
+    pub fn new(rate: u64, deadlines: &Rc<Deadlines>) -> Box<Self> {
+        Box::new(Self { rate, left: GRACE, waiting: None, deadlines: Rc::clone(deadlines) })
     }
 }
 
@@ -42,7 +37,7 @@ impl Pace for BodyPace {
     fn poll_too_slow(&mut self, cx: &mut Context<'_>) -> bool {
         let (_, deadline) = self.waiting.get_or_insert_with(|| {
             let now = Instant::now();
-            (now, self.deadlines.keep(now + self.left, &self.conn))
+            (now, self.deadlines.wake_at(now + self.left))
         });
         deadline.poll_passed(cx)
     }

@@ -33,7 +33,7 @@ pub enum Failed {
     Status(Box<(response::Parts, Incoming)>, Instant),
 }
 
-/// Times that a request goes to the same endpoint again because that says goodbye.
+/// Times that a request goes to the same endpoint again because a connection that it shares has ended.
 const MOST_BACK: u8 = 3;
 
 /// The tries of one request.
@@ -87,8 +87,8 @@ impl Tries {
 
     /// Whether it goes to the same endpoint again, over another connection, as that one had ended before the request came.
     pub fn comes_back(&mut self, failed: &upstream::Failed, body: &RequestBody) -> bool {
-        // Connections that carry one request at a time are fewer each time, but an endpoint may say goodbye on each of others.
-        self.came_back = self.came_back.saturating_add(u8::from(failed.refused));
+        // Connections that carry one request at a time are fewer each time; of others there is always one more.
+        self.came_back = self.came_back.saturating_add(u8::from(self.may_refuse));
         self.came_back <= MOST_BACK && (self.can_repeat(body) || failed.refused && self.may_refuse && body.is_kept())
     }
 

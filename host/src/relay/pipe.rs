@@ -36,12 +36,16 @@ pub(super) struct Pipe {
     ends: Option<(OwnedFd, OwnedFd)>,
     /// Bytes in it.
     held: usize,
+    /// Bytes that went in last.
+    size: usize,
+    /// Bytes that came out since that was asked.
+    moved: usize,
 }
 
 /// What came of moving.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Moved {
-    /// So many bytes.
+    /// All of so many bytes.
     Bytes(usize),
     /// There are no more.
     End,
@@ -61,7 +65,7 @@ impl Pipe {
             let fresh = || pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).ok();
             let ends = pool.idle.pop().or_else(fresh)?;
             pool.out += 1;
-            Some(Self { ends: Some(ends), held: 0 })
+            Some(Self { ends: Some(ends), held: 0, size: 0, moved: 0 })
         })
     }
 
@@ -77,13 +81,12 @@ impl Pipe {
             let read = from.try_io(Interest::READABLE, || Ok(splice(from, None, into, None, PIPE, flags)?));
             match read {
                 Ok(0) => return Poll::Ready(Ok(Moved::End)),
-                Ok(n) => self.held = n,
+                Ok(n) => (self.held, self.size) = (n, n),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Poll::Ready(Ok(Moved::Impossible)),
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
-        let mut moved = 0;
         while self.held > 0 {
             if ready!(to.poll_write_ready(cx)).is_err() {
                 return Poll::Ready(Ok(Moved::Refused));
@@ -91,13 +94,18 @@ impl Pipe {
             match to.try_io(Interest::WRITABLE, || Ok(splice(out, None, to, None, self.held, flags)?)) {
                 Ok(n @ 1..) => {
                     self.held -= n.min(self.held);
-                    moved += n;
+                    self.moved += n;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Ok(_) | Err(_) => return Poll::Ready(Ok(Moved::Refused)),
             }
         }
-        Poll::Ready(Ok(Moved::Bytes(moved)))
+        Poll::Ready(Ok(Moved::Bytes(self.size)))
+    }
+
+    /// Bytes that came out since this was asked.
+    pub(super) fn take_moved(&mut self) -> usize {
+        std::mem::take(&mut self.moved)
     }
 }
 

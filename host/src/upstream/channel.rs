@@ -87,6 +87,14 @@ impl Incoming {
         }
     }
 
+    /// Whether as many bytes came as were to come, though the end may not have: of one that carries nothing else, they end it.
+    pub fn has_said_all(&self) -> bool {
+        match self {
+            Self::Http1(_) => false,
+            Self::Http2(incoming) => incoming.has_said_all(),
+        }
+    }
+
     /// Bytes that are still to come, where that is known.
     pub fn size_hint(&self) -> SizeHint {
         match self {

@@ -63,6 +63,8 @@ pub struct Target<'t> {
     pub pool: &'t config::Pool,
     /// For connecting, the handshake of TLS included.
     pub timeout: Duration,
+    /// How long an endpoint may be silent that is asked whether it is still there.
+    pub patience: Duration,
 }
 
 /// What was made.

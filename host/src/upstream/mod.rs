@@ -119,7 +119,14 @@ impl Upstreams {
 
     /// Closes the idle connections of endpoints that are no longer wanted.
     pub fn keep_only(&self, wanted: impl Fn(&Arc<Endpoint>) -> bool) {
-        self.pools.borrow_mut().retain(|_, pool| wanted(&pool.endpoint));
+        self.pools.borrow_mut().retain(|_, pool| {
+            let is_wanted = wanted(&pool.endpoint);
+            if !is_wanted {
+                pool.idle.clear();
+                pool.sessions.open.clear();
+            }
+            is_wanted || !pool.sessions.is_empty()
+        });
     }
 }
 

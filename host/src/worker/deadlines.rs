@@ -33,6 +33,8 @@ const CUT_AFTER: Duration = Duration::from_secs(10);
 pub struct Deadlines {
     entries: RefCell<Slab<Entry>>,
     asleep: Cell<bool>,
+    /// Requests in flight, with a deadline or without.
+    busy: Cell<u32>,
     /// How late the last ticks were: the one before, and the smaller of that and the last.
     late: Cell<(Duration, Duration)>,
     awake: Notify,
@@ -41,7 +43,8 @@ pub struct Deadlines {
 #[derive(Debug)]
 struct Entry {
     due: Instant,
-    conn: Rc<Conn>,
+    /// None where it only wakes.
+    conn: Option<Rc<Conn>>,
     waker: Option<Waker>,
     state: State,
 }
@@ -64,12 +67,35 @@ pub struct Deadline {
 impl Deadlines {
     /// Has an eye on a request of `conn` that must be over at `due`.
     pub fn keep(self: &Rc<Self>, due: Instant, conn: &Rc<Conn>) -> Deadline {
-        let entry = Entry { due, conn: Rc::clone(conn), waker: None, state: State::Pending };
-        let key = self.entries.borrow_mut().insert(entry);
+        self.insert(due, Some(Rc::clone(conn)))
+    }
+
+    /// Wakes at `due`, and does no more.
+    pub fn wake_at(self: &Rc<Self>, due: Instant) -> Deadline {
+        self.insert(due, None)
+    }
+
+    fn insert(self: &Rc<Self>, due: Instant, conn: Option<Rc<Conn>>) -> Deadline {
+        let key = self.entries.borrow_mut().insert(Entry { due, conn, waker: None, state: State::Pending });
+        self.wake_up();
+        Deadline { deadlines: Rc::clone(self), key }
+    }
+
+    fn wake_up(&self) {
         if self.asleep.replace(false) {
             self.awake.notify_one();
         }
-        Deadline { deadlines: Rc::clone(self), key }
+    }
+
+    /// A request has begun: while there is one it is known how far the worker is behind.
+    pub fn enter(&self) {
+        self.busy.set(self.busy.get() + 1);
+        self.wake_up();
+    }
+
+    /// It has ended.
+    pub fn leave(&self) {
+        self.busy.set(self.busy.get().saturating_sub(1));
     }
 
     /// The clock. Never returns.
@@ -78,7 +104,8 @@ impl Deadlines {
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut idle = 0;
         loop {
-            idle = if self.entries.borrow().is_empty() { idle + 1 } else { 0 };
+            let is_idle = self.busy.get() == 0 && self.entries.borrow().is_empty();
+            idle = if is_idle { idle + 1 } else { 0 };
             if idle > LINGER {
                 self.asleep.set(true);
                 self.late.take();
@@ -110,12 +137,14 @@ impl Deadlines {
                     }
                 }
                 (State::Passed, Some(late)) if late > STUCK_AFTER => {
-                    entry.state = State::Stuck;
-                    entry.conn.stuck();
+                    if let Some(conn) = &entry.conn {
+                        entry.state = State::Stuck;
+                        conn.stuck();
+                    }
                 }
                 (State::Stuck, Some(late)) if late > CUT_AFTER => {
                     entry.state = State::Cut;
-                    entry.conn.ask(Signal::Kill);
+                    entry.conn.iter().for_each(|conn| conn.ask(Signal::Kill));
                 }
                 _ => {}
             }
@@ -141,7 +170,7 @@ impl Deadline {
 impl Drop for Deadline {
     fn drop(&mut self) {
         let entry = self.deadlines.entries.borrow_mut().try_remove(self.key);
-        if let Some(Entry { state: State::Stuck | State::Cut, conn, .. }) = entry {
+        if let Some(Entry { state: State::Stuck | State::Cut, conn: Some(conn), .. }) = entry {
             conn.unstuck();
         }
     }

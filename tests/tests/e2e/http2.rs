@@ -516,3 +516,80 @@ fn connections_without_a_use_are_closed() {
     });
     assert!(rounds > 1);
 }
+
+#[test]
+fn an_end_of_its_own_behind_the_last_byte_is_no_break() {
+    let origin = Origin::answering(|request, mut to| {
+        Box::pin(async move {
+            let head = Response::builder().header("content-length", "5").body(()).expect("a response");
+            let mut stream = to.send_response(head, false)?;
+            if request.method() != http::Method::HEAD {
+                stream.send_data(Bytes::from_static(b"hello"), false)?;
+            }
+            stream.send_data(Bytes::new(), true)
+        })
+    });
+    let running = before(&[&origin], "", "");
+    let mut client = running.client();
+    assert_eq!(client.get("/", "").body, "hello");
+    client.send("HEAD / HTTP/1.1\r\nhost: a\r\n\r\n").expect("it is taken");
+    assert_eq!(client.response(true).expect("a head").status, 200);
+    assert_eq!(client.get("/", "").body, "hello");
+    wait_for("all to be whole", || {
+        running.has_metric("witgate_requests_total{route=\"all\",code_class=\"2xx\"} 3").then_some(())
+    });
+}
+
+#[test]
+fn who_closes_on_every_request_is_not_asked_for_ever() {
+    let closing = Origin::after(
+        |_, mut stream| {
+            let _ = stream.write_all(&frame(4, 0, 0, b""));
+            let mut read = Vec::new();
+            while !read.windows(6).any(|w| w[0] == 1 && w[2..] == [0, 0, 0, 1]) {
+                let mut piece = [0; 4096];
+                match stream.read(&mut piece) {
+                    Ok(n @ 1..) => read.extend_from_slice(&piece[..n]),
+                    _ => break,
+                }
+            }
+            Some(())
+        },
+        None,
+        |_, to| Box::pin(async move { respond(to, 200, "never") }),
+    );
+    let running = before(&[&closing], "retry = { attempts = 0 }", "");
+    let statuses: Vec<u16> = ask_at_once(&running, 20).into_iter().map(|one| one.join().expect("an answer")).collect();
+    assert!(statuses.iter().all(|status| *status == 502), "{statuses:?}");
+    // Four times each at the most, were each alone on its connection.
+    assert!(closing.connections() <= 80, "{}", closing.connections());
+}
+
+#[test]
+fn an_endpoint_that_chooses_http_1_gets_connections_side_by_side() {
+    let authority = Authority::new("ca");
+    let pair = authority.issue("origin", &["localhost"]);
+    let (gate, together) = (Arc::new(std::sync::Barrier::new(8)), Arc::new(AtomicBool::new(false)));
+    let met = Arc::clone(&together);
+    // Answers once eight are there at once.
+    let old = origin::Origin::scripted(move |seen, stream| {
+        if seen.line.starts_with("GET /together ") {
+            gate.wait();
+            met.store(true, SeqCst);
+        }
+        origin::respond(stream, 200, &[], b"old")
+    });
+    let (front, dir) = (Front::speaking(old.address, &pair, &["http/1.1"]), witgate_tests::scratch());
+    std::fs::write(dir.path().join("ca.pem"), authority.pem()).expect("it can be written");
+    let config = format!(
+        "[[listener]]\nname = \"web\"\nlisten = \"127.0.0.1:0\"\n[[route]]\nname = \"all\"\ncluster = \"c\"\n\
+         [[cluster]]\nname = \"c\"\nprotocol = \"auto\"\ntls = {{ ca = \"ca.pem\" }}\n\
+         endpoints = [{{ address = \"localhost:{}\" }}]\n",
+        front.address.port()
+    );
+    let running = proxy::start_in(dir, &config);
+    let web = running.web();
+    let asking: Vec<_> = (0..8).map(|_| thread::spawn(move || get(web, "/together", "").status)).collect();
+    check_all_answered(asking);
+    assert!(together.load(SeqCst));
+}

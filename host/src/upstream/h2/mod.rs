@@ -221,6 +221,11 @@ impl Incoming {
         self.state == State::Done
     }
 
+    /// Whether as many bytes came as were to come, though the stream may not have ended.
+    pub fn has_said_all(&self) -> bool {
+        self.left == Some(0)
+    }
+
     /// Bytes that are still to come, where that is known.
     pub fn size_hint(&self) -> SizeHint {
         match self.state {

@@ -22,6 +22,8 @@ use crate::tls;
 #[derive(Default)]
 pub(in super::super) struct Sessions {
     pub(in super::super) open: Vec<Rc<Session>>,
+    /// What the endpoint chose last, where it may: connections are then one request's each, and nobody waits for another's.
+    is_http1: bool,
     /// The one that is being made.
     coming: Option<Rc<Coming>>,
     /// Told when a stream has ended, or a session has.
@@ -41,6 +43,14 @@ struct Making<'u> {
     upstreams: &'u Upstreams,
     endpoint: &'u Arc<Endpoint>,
     coming: Rc<Coming>,
+}
+
+impl<'u> Making<'u> {
+    fn begin(upstreams: &'u Upstreams, endpoint: &'u Arc<Endpoint>) -> Self {
+        let making = Self { upstreams, endpoint, coming: Rc::default() };
+        upstreams.with_sessions(endpoint, |sessions| sessions.coming = Some(Rc::clone(&making.coming)));
+        making
+    }
 }
 
 impl Drop for Making<'_> {
@@ -81,9 +91,9 @@ impl Sessions {
         self.open.iter().any(|session| session.suits(tls) && !session.is_settled())
     }
 
-    /// Whether nothing of it is left.
+    /// Whether nothing of it is left, and nobody waits to be told of more.
     pub(in super::super) fn is_empty(&self) -> bool {
-        self.open.is_empty() && self.coming.is_none()
+        self.open.is_empty() && self.coming.is_none() && Rc::strong_count(&self.freed) == 1
     }
 }
 
@@ -123,7 +133,8 @@ pub async fn join_or_connect(
         let mut place = None;
         loop {
             let (coming, freed) = upstreams.with_sessions(target.endpoint, |s| (s.coming.clone(), Rc::clone(&s.freed)));
-            if let Some(coming) = coming {
+            let alone = target.protocol == Protocol::Auto && upstreams.with_sessions(target.endpoint, |s| s.is_http1);
+            if let Some(coming) = coming.filter(|_| !alone) {
                 place = None;
                 coming.over.notified().await;
                 coming.outcome()?;
@@ -131,7 +142,7 @@ pub async fn join_or_connect(
             if let Some(channel) = upstreams.at_once(target) {
                 return Ok((channel, true));
             }
-            if upstreams.with_sessions(target.endpoint, |sessions| sessions.coming.is_some()) {
+            if !alone && upstreams.with_sessions(target.endpoint, |sessions| sessions.coming.is_some()) {
                 continue;
             }
             if upstreams.with_sessions(target.endpoint, |sessions| sessions.may_have_room_soon(target.tls)) {
@@ -147,7 +158,8 @@ pub async fn join_or_connect(
                     continue;
                 }
             }
-            return make(upstreams, target, place.take(), &freed).await.map(|channel| (channel, false));
+            let making = (!alone).then(|| Making::begin(upstreams, target.endpoint));
+            return make(upstreams, target, place.take(), (&freed, making)).await.map(|channel| (channel, false));
         }
     };
     tokio::time::timeout(target.timeout, joined).await.map_err(|_| match waits_for_place {
@@ -173,26 +185,30 @@ async fn wait_for_place(
     }
 }
 
-/// Makes a connection that all who come meanwhile wait for.
+/// Makes a connection, which all who come meanwhile wait for where there is a `making`.
 async fn make(
     upstreams: &Upstreams,
     target: &Target<'_>,
     place: Option<Place>,
-    freed: &Rc<Notify>,
+    (freed, making): (&Rc<Notify>, Option<Making<'_>>),
 ) -> Result<Channel, ConnectError> {
-    let making = Making { upstreams, endpoint: target.endpoint, coming: Rc::default() };
-    upstreams.with_sessions(target.endpoint, |sessions| sessions.coming = Some(Rc::clone(&making.coming)));
-    match connect::either(target, place, freed).await {
-        Ok(Made::Http1(connection)) => Ok(Channel::Http1(connection)),
+    let made = connect::either(target, place, freed).await;
+    let channel = upstreams.with_sessions(target.endpoint, |sessions| match made {
+        Ok(Made::Http1(connection)) => {
+            sessions.is_http1 = true;
+            Ok(Channel::Http1(connection))
+        }
         Ok(Made::Http2(session)) => {
+            sessions.is_http1 = false;
             // Its own stream first: others take what is left.
             let slot = session.begin();
-            upstreams.with_sessions(target.endpoint, |sessions| sessions.open.push(session));
+            sessions.open.push(session);
             Ok(Channel::Http2(slot))
         }
-        Err(error) => {
-            making.coming.fail(&error);
-            Err(error)
-        }
+        Err(error) => Err(error),
+    });
+    if let (Err(error), Some(making)) = (&channel, &making) {
+        making.coming.fail(error);
     }
+    channel
 }

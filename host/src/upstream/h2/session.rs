@@ -35,6 +35,9 @@ const STREAM_WINDOW: u32 = 128 << 10;
 /// The same of a whole session: as many as its streams may hold, or one client that does not read would stop the others.
 const SESSION_WINDOW: u32 = STREAM_WINDOW * STREAMS as u32;
 
+/// Streams that were given up and are remembered, for a second.
+const RESET_STREAMS: usize = 4096;
+
 /// Bytes of a response's header fields, and of its trailers; the same as of HTTP/1.1.
 const LONGEST_HEAD: u32 = 64 << 10;
 
@@ -52,8 +55,6 @@ pub(in super::super) struct Session {
     place: RefCell<Option<Place>>,
     streams: Cell<usize>,
     idle_since: Cell<Instant>,
-    /// Counts what came of streams.
-    heard: Cell<u64>,
     /// Takes no more streams.
     shunned: Cell<bool>,
     pulse: Rc<Pulse>,
@@ -64,8 +65,9 @@ pub(in super::super) struct Session {
 }
 
 /// What a session and its task say to each other.
-#[derive(Default)]
 struct Pulse {
+    /// When anything came last.
+    heard_at: Cell<Instant>,
     /// The endpoint may be gone: it is to be asked.
     doubted: Notify,
     /// The connection is to be closed.
@@ -89,13 +91,19 @@ pub(in super::super) async fn handshake(
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(SESSION_WINDOW)
         .max_header_list_size(LONGEST_HEAD)
-        .max_send_buffer_size(SEND_BUFFER);
+        .max_send_buffer_size(SEND_BUFFER)
+        // What is still on its way of streams that clients have given up must not count as a breach: the others would pay.
+        .max_concurrent_reset_streams(RESET_STREAMS)
+        .max_local_error_reset_streams(None)
+        // Small frames that a client does not read are bounded by the windows.
+        .data_frame_budget(SESSION_WINDOW as usize * 256);
     let (sender, connection) = client.handshake(stream).await.map_err(|error| match error.into_io() {
         Some(error) => ConnectError::Io(error),
         None => ConnectError::Io(io::ErrorKind::BrokenPipe.into()),
     })?;
-    let pulse = Rc::<Pulse>::default();
-    tokio::task::spawn_local(drive(connection, Rc::clone(&pulse), target.timeout, Rc::clone(freed)));
+    let heard_at = Cell::new(Instant::now());
+    let pulse = Rc::new(Pulse { heard_at, doubted: Notify::new(), over: Notify::new() });
+    tokio::task::spawn_local(drive(connection, Rc::clone(&pulse), target.patience, Rc::clone(freed)));
     Ok(Rc::new(Session {
         sender: RefCell::new(sender),
         endpoint: Arc::clone(target.endpoint),
@@ -104,10 +112,9 @@ pub(in super::super) async fn handshake(
         place: RefCell::new(place),
         streams: Cell::new(0),
         idle_since: Cell::new(Instant::now()),
-        heard: Cell::new(0),
         shunned: Cell::new(false),
         pulse,
-        patience: target.timeout,
+        patience: target.patience,
         freed: Rc::clone(freed),
     }))
 }
@@ -140,7 +147,7 @@ async fn drive(connection: Connection<Stream, Bytes>, pulse: Rc<Pulse>, patience
             ended = &mut connection => break ended.map_err(|error| error.to_string()),
             () = pulse.over.notified() => break Ok(()),
             answer = answer => match answer {
-                Ok(Ok(_)) => {}
+                Ok(Ok(_)) => pulse.heard_at.set(Instant::now()),
                 Ok(Err(error)) => break Err(error.to_string()),
                 Err(_) => break Err(format!("no answer to a ping within {patience:?}")),
             }
@@ -197,7 +204,7 @@ impl Session {
         if let Some(place) = &mut *self.place.borrow_mut() {
             place.wake();
         }
-        Slot { session: Rc::clone(self), began: Instant::now(), heard: self.heard.get(), answered: false }
+        Slot { session: Rc::clone(self), answered: false }
     }
 
     /// Closes it at once: no stream is left.
@@ -211,9 +218,6 @@ impl Session {
 /// One stream's part of a session.
 pub struct Slot {
     session: Rc<Session>,
-    began: Instant,
-    /// What was heard when it began.
-    heard: u64,
     answered: bool,
 }
 
@@ -235,7 +239,7 @@ impl Slot {
 
     /// Something came.
     pub(super) fn heard(&self) {
-        self.session.heard.set(self.session.heard.get().wrapping_add(1));
+        self.session.pulse.heard_at.set(Instant::now());
     }
 
     /// The response's head came.
@@ -255,8 +259,8 @@ impl Drop for Slot {
         let session = &self.session;
         let left = session.streams.get().saturating_sub(1);
         session.streams.set(left);
-        // Who waited long in vain may be one of many to come: nothing at all was heard meanwhile.
-        if !self.answered && session.heard.get() == self.heard && self.began.elapsed() >= session.patience {
+        // Who waited in vain may be one of many to come, where nothing at all was heard for long.
+        if !self.answered && session.pulse.heard_at.get().elapsed() >= session.patience {
             session.pulse.doubted.notify_one();
         }
         if left == 0 {
