@@ -4,13 +4,13 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
-    thread,
 };
 
-use bytes::{Bytes, BytesMut};
-use h2::server::{self, SendResponse};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
-use tokio::net::{TcpListener, TcpStream};
+use bytes::Bytes;
+use h2::{RecvStream, server::SendResponse};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+
+use crate::http2::{Origin, read};
 
 /// What the origin answers next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub struct Health {
     /// Where it listens.
     pub address: SocketAddr,
     shared: Arc<Shared>,
-    _stop: tokio::sync::oneshot::Sender<()>,
+    _origin: Origin,
 }
 
 struct Shared {
@@ -55,28 +55,11 @@ impl Health {
     /// # Panics
     /// When there is none.
     pub fn saying(say: Say) -> Self {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        listener.set_nonblocking(true).expect("a socket can be made non-blocking");
-        let address = listener.local_addr().expect("a bound socket has an address");
         let shared = Arc::new(Shared { say: Mutex::new(say), called: Mutex::default() });
-        let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
         let serving = Arc::clone(&shared);
-        thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(async {
-                let listener = TcpListener::from_std(listener).expect("the runtime takes it");
-                loop {
-                    tokio::select! {
-                        accepted = listener.accept() => {
-                            let Ok((stream, _)) = accepted else { continue };
-                            tokio::spawn(serve(stream, Arc::clone(&serving)));
-                        }
-                        _ = &mut stopped => return,
-                    }
-                }
-            });
-        });
-        Self { address, shared, _stop: stop }
+        let origin =
+            Origin::answering(move |request, respond| Box::pin(answer(request, respond, Arc::clone(&serving))));
+        Self { address: origin.address, shared, _origin: origin }
     }
 
     /// Changes what it answers from now on.
@@ -90,41 +73,34 @@ impl Health {
     }
 }
 
-async fn serve(stream: TcpStream, shared: Arc<Shared>) -> Option<()> {
-    let mut connection = server::handshake(stream).await.ok()?;
-    while let Some(Ok((request, respond))) = connection.accept().await {
-        tokio::spawn(answer(request, respond, Arc::clone(&shared)));
-    }
-    Some(())
-}
-
-async fn answer(request: Request<h2::RecvStream>, mut respond: SendResponse<Bytes>, shared: Arc<Shared>) -> Option<()> {
-    let (head, mut incoming) = request.into_parts();
-    let mut body = BytesMut::new();
-    while let Some(data) = incoming.data().await {
-        let data = data.ok()?;
-        incoming.flow_control().release_capacity(data.len()).ok()?;
-        body.extend_from_slice(&data);
-    }
-    let called = Called { uri: head.uri.to_string(), headers: head.headers, body: body.to_vec() };
+async fn answer(
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    shared: Arc<Shared>,
+) -> Result<(), h2::Error> {
+    let (head, incoming) = request.into_parts();
+    let (body, _) = read(incoming).await?;
+    let called = Called { uri: head.uri.to_string(), headers: head.headers, body };
     shared.called.lock().unwrap_or_else(PoisonError::into_inner).push(called);
     let say = shared.say.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let ok = |status: u16| Response::builder().status(status).header("content-type", "application/grpc");
+    let mut head = Response::new(());
+    head.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
     let bytes = match say {
         Say::Status(status) => Bytes::from(vec![0, 0, 0, 0, 2, 8, status]),
         Say::Bytes(bytes) => Bytes::from_static(bytes),
         Say::Fail(code, message) => {
-            let head = ok(200).header("grpc-status", code).header("grpc-message", message).body(()).ok()?;
-            respond.send_response(head, true).ok()?;
-            return Some(());
+            head.headers_mut().insert("grpc-status", HeaderValue::from_static(code));
+            head.headers_mut().insert("grpc-message", HeaderValue::from_static(message));
+            return respond.send_response(head, true).map(drop);
         }
         Say::Http(status) => {
-            respond.send_response(Response::builder().status(status).body(()).ok()?, true).ok()?;
-            return Some(());
+            let mut head = Response::new(());
+            *head.status_mut() = StatusCode::from_u16(status).expect("a status");
+            return respond.send_response(head, true).map(drop);
         }
     };
-    let mut sending = respond.send_response(ok(200).body(()).ok()?, false).ok()?;
-    sending.send_data(bytes, false).ok()?;
+    let mut sending = respond.send_response(head, false)?;
+    sending.send_data(bytes, false)?;
     let trailers = [(HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"))];
-    sending.send_trailers(trailers.into_iter().collect()).ok()
+    sending.send_trailers(trailers.into_iter().collect())
 }

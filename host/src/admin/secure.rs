@@ -1,12 +1,7 @@
 //! The TLS handshake of a connection that was accepted: bounded in time, and in number by the seats. Knows nothing of HTTP.
 
-use std::{
-    io,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{io, sync::Arc, time::Duration};
 
-use rustls::HandshakeKind;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
@@ -27,8 +22,8 @@ pub(super) struct Secured {
 pub(super) enum Failed {
     #[error("the handshake was not done in time")]
     Late,
-    #[error("the certificate of the session is no longer valid")]
-    Over,
+    #[error("{0}")]
+    Over(#[from] tls::Over),
     #[error("{0}")]
     Io(#[from] io::Error),
 }
@@ -39,7 +34,7 @@ impl Failed {
         use rustls::Error::{InvalidCertificate, NoCertificatesPresented};
         match self {
             Self::Late => false,
-            Self::Over => true,
+            Self::Over(_) => true,
             Self::Io(error) => {
                 let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
                 matches!(inner, Some(NoCertificatesPresented | InvalidCertificate(_)))
@@ -55,13 +50,6 @@ pub(super) async fn accept(
 ) -> Result<(Box<dyn Stream>, Secured), Failed> {
     let handshake = TlsAcceptor::from(Arc::clone(server.config())).accept(stream);
     let stream = timeout(limit, handshake).await.map_err(|_| Failed::Late)??;
-    let session = stream.get_ref().1;
-    let certificate = session.peer_certificates().and_then(|chain| chain.first());
-    // A session that is resumed was verified when it began, which may be long ago.
-    let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
-    if resumed && certificate.is_some_and(|certificate| tls::is_over(certificate, SystemTime::now())) {
-        return Err(Failed::Over);
-    }
-    let certificate = certificate.map(|certificate| Arc::from(tls::subject(certificate)));
+    let certificate = tls::shown(stream.get_ref().1)?.map(|certificate| Arc::from(tls::subject(certificate)));
     Ok((Box::new(stream), Secured { server, certificate }))
 }

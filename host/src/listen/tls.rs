@@ -1,9 +1,10 @@
 //! The TLS handshake of a connection that was just accepted: bounded in number here, and in time by who sweeps silent
 //! connections. Knows nothing of HTTP but how to tell a client that it forgot TLS.
 
-use std::{io, sync::Arc, time::SystemTime};
+use std::{io, sync::Arc};
 
-use rustls::{HandshakeKind, server::Acceptor};
+use http::HeaderValue;
+use rustls::server::Acceptor;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
@@ -18,7 +19,7 @@ use crate::{
 /// What is spoken above TLS. None where the handshake failed, or took too long.
 pub async fn accept(worker: &Worker, conn: &Conn, server: &Server, stream: TcpStream) -> Option<TlsStream<TcpStream>> {
     let shaken = match at_first(conn, async { Some(shake(worker, conn, server, stream).await) }).await {
-        Some(Ok(stream)) => Ok(stream),
+        Some(Ok(shaken)) => Ok(shaken),
         Some(Err(Failed::Refused)) => {
             worker.cells().handshakes_refused.up();
             return None;
@@ -27,10 +28,9 @@ pub async fn accept(worker: &Worker, conn: &Conn, server: &Server, stream: TcpSt
         None => Err("it was not done in time".to_owned()),
     };
     match shaken {
-        Ok(stream) => {
+        Ok((stream, certificate)) => {
             worker.cells().handshakes.up();
-            let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-            conn.secure(certificate.map(tls::client_certificate));
+            conn.secure(certificate);
             Some(stream)
         }
         Err(error) => {
@@ -48,18 +48,19 @@ enum Failed {
     Refused,
     #[error("it speaks HTTP without TLS")]
     Plain,
-    #[error("the session's certificate is no longer valid")]
-    Over,
+    #[error("{0}")]
+    Over(#[from] tls::Over),
     #[error("{0}")]
     Io(#[from] io::Error),
 }
 
+/// What is spoken above, and which certificate the client has shown.
 async fn shake(
     worker: &Worker,
     conn: &Conn,
     server: &Server,
     stream: TcpStream,
-) -> Result<TlsStream<TcpStream>, Failed> {
+) -> Result<(TlsStream<TcpStream>, Option<HeaderValue>), Failed> {
     // TLS begins with a 22 (RFC 8446 §5.1), and every method that is in use with a capital letter.
     let mut first = [0];
     if stream.peek(&mut first).await? == 1 && first[0].is_ascii_uppercase() {
@@ -70,14 +71,8 @@ async fn shake(
     // Only now: who says nothing takes no place from who does.
     let _counted = server.begin().ok_or(Failed::Refused)?;
     let stream = hello.into_stream(Arc::clone(server.config())).await?;
-    // A session that is resumed was verified when it began, which may be long ago.
-    let session = stream.get_ref().1;
-    let certificate = session.peer_certificates().and_then(|chain| chain.first());
-    let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
-    if resumed && certificate.is_some_and(|certificate| tls::is_over(certificate, SystemTime::now())) {
-        return Err(Failed::Over);
-    }
-    Ok(stream)
+    let certificate = tls::shown(stream.get_ref().1)?.map(tls::client_certificate);
+    Ok((stream, certificate))
 }
 
 /// Tells a client that speaks HTTP without TLS that this is not understood.

@@ -1,5 +1,5 @@
-//! A way to an endpoint for a try: a connection that is kept, a stream of one, one that is made, or, where the cluster may have no more of them, one that is
-//! waited for. Sends nothing.
+//! A way to an endpoint for a try: a connection that is kept, a stream of one, one that is made, or, where the cluster may have no
+//! more of them, one that is waited for. Sends nothing.
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 

@@ -3,17 +3,14 @@
 use std::sync::Arc;
 
 use rustls::{
-    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, InvalidDnsNameError, ServerName, UnixTime},
-    sign::{CertifiedKey, SingleCertAndKey},
+    ClientConfig,
+    pki_types::{InvalidDnsNameError, ServerName},
 };
 use witgate_core::config::ClientTls;
 
 use super::{
-    PROVIDER,
     material::{Fingerprint, Problem, Source},
+    trust::{self, Trusted},
 };
 
 /// A cluster's TLS, ready for handshakes.
@@ -31,18 +28,18 @@ pub struct Client {
 impl Client {
     /// Reads what `settings` name. The same as before, where nothing of it changed.
     pub(super) fn load(source: &mut Source, settings: &ClientTls, before: Option<&Arc<Self>>) -> Option<Arc<Self>> {
-        let authorities = match (&settings.ca, settings.verify) {
-            (Some(path), _) => source.authorities("ca", path).map(Some),
-            (None, false) => Some(None),
-            (None, true) => source.system_authorities().map(Some),
+        let trusted = match (&settings.ca, settings.verify) {
+            (Some(path), _) => source.authorities("ca", path).map(Trusted::Authorities),
+            (None, false) => Some(Trusted::Anybody),
+            (None, true) => source.system_authorities().map(Trusted::Authorities),
         };
         let identity = settings.identity.as_ref().map(|identity| source.pair("", &identity.cert, &identity.key));
-        let (authorities, identity) = (authorities?, identity.map_or(Some(None), |pair| pair.map(Some))?);
+        let (trusted, identity) = (trusted?, identity.map_or(Some(None), |pair| pair.map(Some))?);
         let fingerprint = source.fingerprint();
         if let Some(before) = before.filter(|b| b.fingerprint == fingerprint) {
             return Some(Arc::clone(before));
         }
-        match config(authorities, identity) {
+        match trust::config(trusted, identity) {
             Ok(config) => {
                 let with = |protocols: &[&[u8]]| {
                     let mut config = config.clone();
@@ -93,57 +90,5 @@ impl Client {
         let host = || authority.rsplit_once(':').map_or(authority, |(host, _)| host).trim_matches(['[', ']']);
         let name = self.settings.sni.as_deref().unwrap_or_else(host);
         ServerName::try_from(name.trim_end_matches('.')).map(|name| name.to_owned())
-    }
-}
-
-/// Nobody is verified where nobody is trusted in particular.
-fn config(authorities: Option<RootCertStore>, identity: Option<CertifiedKey>) -> Result<ClientConfig, rustls::Error> {
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&PROVIDER)).with_safe_default_protocol_versions()?;
-    let builder = match authorities {
-        Some(authorities) => builder.with_root_certificates(authorities),
-        None => builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified)),
-    };
-    Ok(match identity {
-        Some(identity) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity))),
-        None => builder.with_no_client_auth(),
-    })
-}
-
-/// Takes any certificate, as the configuration asks with `verify = false`. That its holder has the key is still proven.
-#[derive(Debug)]
-struct Unverified;
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &PROVIDER.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &PROVIDER.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        PROVIDER.signature_verification_algorithms.supported_schemes()
     }
 }

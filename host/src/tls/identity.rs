@@ -6,7 +6,7 @@ use std::{
 };
 
 use http::HeaderValue;
-use rustls::pki_types::CertificateDer;
+use rustls::{HandshakeKind, ServerConnection, pki_types::CertificateDer};
 use sha2::{Digest, Sha256};
 use x509_parser::{
     extensions::GeneralName,
@@ -74,8 +74,26 @@ pub fn subject(certificate: &CertificateDer<'_>) -> String {
     name
 }
 
+/// A session was resumed whose certificate has ended since.
+#[derive(Debug, thiserror::Error)]
+#[error("the certificate of the session is no longer valid")]
+pub struct Over;
+
+/// The certificate that a client has shown in its handshake, or in the one that its session began with.
+///
+/// # Errors
+/// It was verified then, which may be long ago, and is no longer valid.
+pub fn shown(session: &ServerConnection) -> Result<Option<&CertificateDer<'static>>, Over> {
+    let certificate = session.peer_certificates().and_then(|chain| chain.first());
+    let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
+    match certificate {
+        Some(certificate) if resumed && is_over(certificate, SystemTime::now()) => Err(Over),
+        certificate => Ok(certificate),
+    }
+}
+
 /// Whether a certificate is no longer valid.
-pub fn is_over(certificate: &CertificateDer<'_>, now: SystemTime) -> bool {
+fn is_over(certificate: &CertificateDer<'_>, now: SystemTime) -> bool {
     let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     Facts::of(certificate).is_none_or(|facts| facts.not_after < i64::try_from(now).unwrap_or(i64::MAX))
 }

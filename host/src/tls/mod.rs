@@ -6,6 +6,7 @@ mod identity;
 mod material;
 mod operator;
 mod server;
+mod trust;
 
 use std::{
     collections::HashMap,
@@ -19,7 +20,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use witgate_core::config::{Config, Service};
 
 pub use client::Client;
-pub use identity::{client_certificate, is_over, subject};
+pub use identity::{Over, client_certificate, shown, subject};
 pub use material::Problem;
 use material::Source;
 pub use operator::{Trust, operator};

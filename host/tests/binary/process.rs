@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     io::{BufRead as _, BufReader},
     net::SocketAddr,
+    os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{self, Receiver, RecvTimeoutError},
@@ -148,12 +149,10 @@ impl Room {
 
     /// The same with this in its environment.
     pub fn start_with_environment(&self, name: &str, value: &str) -> Serving {
-        let mut command = self.command(&["run", "-c"]);
-        command.env(name, value);
-        self.serving(self.run(command, Stdio::piped(), self.log_file().into()))
+        self.start_by(Path::new(env!("CARGO_BIN_EXE_witgate")), &[(name, value)])
     }
 
-    /// Starts `witgate run` by another path and waits until it serves.
+    /// Starts `witgate run` by another path, with more environment, and waits until it serves.
     pub fn start_by(&self, program: &Path, environment: &[(&str, &str)]) -> Serving {
         let mut command = self.command_of(program.to_str().expect("UTF-8"), &["run", "-c"]);
         command.envs(environment.iter().copied());
@@ -407,4 +406,32 @@ pub fn answering(status: u16, marker: u32) -> Vec<u8> {
 pub fn write(path: &Path, bytes: &[u8]) -> String {
     fs::write(path, bytes).expect("the file is written");
     path.display().to_string()
+}
+
+/// Who is told how a process is doing, as systemd is (sd_notify(3)).
+pub struct Supervisor {
+    socket: UnixDatagram,
+    path: String,
+}
+
+impl Supervisor {
+    /// One that listens in this room.
+    pub fn of(room: &Room) -> Self {
+        let path = room.path("notify");
+        let socket = UnixDatagram::bind(&path).expect("a socket");
+        socket.set_read_timeout(Some(PATIENCE)).expect("it takes a timeout");
+        Self { socket, path: path.to_str().expect("UTF-8").to_owned() }
+    }
+
+    /// By what a process knows it.
+    pub fn environment(&self) -> (&str, &str) {
+        ("NOTIFY_SOCKET", &self.path)
+    }
+
+    /// What it is told next.
+    pub fn told(&self) -> String {
+        let mut text = [0; 64];
+        let read = self.socket.recv(&mut text).expect("something is told");
+        String::from_utf8_lossy(&text[..read]).trim().to_owned()
+    }
 }

@@ -8,7 +8,7 @@ use witgate_tests::{
 };
 
 use crate::fixtures::{Fixture, REFUSE};
-use crate::process::{PREAMBLE, Room, admin_request, answering, write};
+use crate::process::{PREAMBLE, Room, Supervisor, admin_request, answering, write};
 
 /// Six mistakes of six kinds.
 const BAD: &str = r#"
@@ -296,19 +296,13 @@ fn of_two_first_starts_at_once_one_serves_and_the_token_is_its_own() {
 #[test]
 fn a_supervisor_is_told_when_it_serves_and_when_it_stops() {
     let room = Room::with("[[listener]]\nname = \"web\"\nlisten = \"127.0.0.1:0\"\n");
-    let path = room.path("notify");
-    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(witgate_tests::PATIENCE)).unwrap();
-    let told = || {
-        let mut text = [0; 64];
-        let read = socket.recv(&mut text).expect("something is told");
-        String::from_utf8_lossy(&text[..read]).trim().to_owned()
-    };
-    let mut serving = room.start_with_environment("NOTIFY_SOCKET", &path.to_string_lossy());
-    assert_eq!(told(), "READY=1");
+    let supervisor = Supervisor::of(&room);
+    let (name, value) = supervisor.environment();
+    let mut serving = room.start_with_environment(name, value);
+    assert_eq!(supervisor.told(), "READY=1");
     assert_eq!(serving.status(), 404, "it serves");
     serving.signal(rustix::process::Signal::TERM);
-    assert_eq!(told(), "STOPPING=1");
+    assert_eq!(supervisor.told(), "STOPPING=1");
     assert!(serving.wait().success());
 }
 

@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, set_child_subreape
 use witgate_tests::{client::Client, origin::Origin, wait_for};
 
 use crate::{
-    process::{PREAMBLE, Room, Serving, answering},
+    process::{PREAMBLE, Room, Serving, Supervisor, answering},
     shutdown::Holding,
 };
 
@@ -418,23 +418,16 @@ fn a_supervisor_is_told_whom_to_watch() {
     let origin = Origin::named("origin");
     let upgradable = Upgradable::new(Room::with(&with_workers(1, &origin, "")));
     let room = &upgradable.room;
-    let path = room.path("notify");
-    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(witgate_tests::PATIENCE)).unwrap();
-    let told = || {
-        let mut text = [0; 64];
-        let read = socket.recv(&mut text).expect("something is told");
-        String::from_utf8_lossy(&text[..read]).trim().to_owned()
-    };
-    let mut serving = room.start_by(&upgradable.program, &[("NOTIFY_SOCKET", path.to_str().expect("UTF-8"))]);
-    assert_eq!(told(), "READY=1");
+    let supervisor = Supervisor::of(room);
+    let mut serving = room.start_by(&upgradable.program, &[supervisor.environment()]);
+    assert_eq!(supervisor.told(), "READY=1");
     let first = holder(room).expect("it serves");
     serving.signal(Signal::USR2);
     let mut heir = Heir::of(room, first);
-    assert_eq!(told(), format!("MAINPID={}", heir.number()));
+    assert_eq!(supervisor.told(), format!("MAINPID={}", heir.number()));
     assert!(serving.wait().success());
     heir.signal(Signal::TERM);
     // Nothing else was said between: the service has neither stopped nor become ready once more.
-    assert_eq!(told(), "STOPPING=1");
+    assert_eq!(supervisor.told(), "STOPPING=1");
     assert_eq!(heir.code(), Some(0), "{}", room.log());
 }

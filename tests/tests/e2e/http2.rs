@@ -3,6 +3,7 @@
 
 use std::{
     io::{Read, Write},
+    net::TcpStream,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -138,6 +139,19 @@ fn where_connections_are_limited_requests_wait_for_a_stream() {
     assert!(origin.connections() <= 2, "{}", origin.connections());
 }
 
+/// Says hello, and waits for the first request.
+fn greet(mut stream: &TcpStream) -> Option<()> {
+    stream.write_all(&frame(4, 0, 0, b"")).ok()?;
+    let mut read = Vec::new();
+    // A HEADERS frame of the first stream.
+    while !read.windows(6).any(|w| w[0] == 1 && w[2..] == [0, 0, 0, 1]) {
+        let mut piece = [0; 4096];
+        let n = stream.read(&mut piece).ok().filter(|n| *n > 0)?;
+        read.extend_from_slice(&piece[..n]);
+    }
+    Some(())
+}
+
 /// Says goodbye to the first of `count` connections before it has done anything with what came.
 fn leaving(count: usize) -> Origin {
     Origin::after(
@@ -145,14 +159,7 @@ fn leaving(count: usize) -> Origin {
             if nth >= count {
                 return None;
             }
-            stream.write_all(&frame(4, 0, 0, b"")).ok()?;
-            let mut read = Vec::new();
-            // A HEADERS frame of the first stream.
-            while !read.windows(6).any(|w| w[0] == 1 && w[2..] == [0, 0, 0, 1]) {
-                let mut piece = [0; 4096];
-                let n = stream.read(&mut piece).ok().filter(|n| *n > 0)?;
-                read.extend_from_slice(&piece[..n]);
-            }
+            greet(stream)?;
             // GOAWAY: the last stream that was looked at is 0, no error.
             stream.write_all(&frame(7, 0, 0, &[0; 8])).ok()
         },
@@ -307,14 +314,13 @@ fn a_call_goes_both_ways_at_once_and_ends_with_its_trailers() {
 
 #[test]
 fn a_client_that_leaves_ends_its_call_at_the_endpoint() {
-    let cancelled = Arc::new(AtomicBool::new(false));
-    let noted = Arc::clone(&cancelled);
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
     let origin = Origin::answering(move |_, mut to| {
-        let noted = Arc::clone(&noted);
+        let tell = tell.clone();
         Box::pin(async move {
             let mut stream = to.send_response(Response::new(()), false)?;
             let reset = std::future::poll_fn(|cx| stream.poll_reset(cx)).await?;
-            noted.store(reset == Reason::CANCEL, SeqCst);
+            tell.send(reset).expect("the test waits for it");
             Ok(())
         })
     });
@@ -324,13 +330,8 @@ fn a_client_that_leaves_ends_its_call_at_the_endpoint() {
         let (response, saying) = client.send_request(call(running.web(), "/x"), false).expect("a stream");
         let response = response.await.expect("a head");
         drop((response, saying));
-        for _ in 0..1000 {
-            if cancelled.load(SeqCst) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("the endpoint was not told");
+        let reset = tokio::time::timeout(witgate_tests::PATIENCE, told.recv()).await;
+        assert_eq!(reset, Ok(Some(Reason::CANCEL)), "what the endpoint was told");
     });
 }
 
@@ -407,7 +408,7 @@ fn who_is_there_no_longer_is_found_out() {
 
 #[test]
 fn what_is_no_http_2_is_told_as_such() {
-    let malformed = |script: fn(&mut std::net::TcpStream)| {
+    let malformed = |script: fn(&mut TcpStream)| {
         let origin = origin::Origin::raw(script);
         let running = proxy::start_before(&[&origin], "", "protocol = \"http2\"");
         let answer = get(running.web(), "/", "");
@@ -543,16 +544,8 @@ fn an_end_of_its_own_behind_the_last_byte_is_no_break() {
 #[test]
 fn who_closes_on_every_request_is_not_asked_for_ever() {
     let closing = Origin::after(
-        |_, mut stream| {
-            let _ = stream.write_all(&frame(4, 0, 0, b""));
-            let mut read = Vec::new();
-            while !read.windows(6).any(|w| w[0] == 1 && w[2..] == [0, 0, 0, 1]) {
-                let mut piece = [0; 4096];
-                match stream.read(&mut piece) {
-                    Ok(n @ 1..) => read.extend_from_slice(&piece[..n]),
-                    _ => break,
-                }
-            }
+        |_, stream| {
+            greet(stream);
             Some(())
         },
         None,

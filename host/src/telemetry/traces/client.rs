@@ -1,6 +1,6 @@
 //! One request to a collector, over a connection of its own: there is one a second at the most, or one of hundreds of spans.
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
@@ -10,8 +10,7 @@ use hyper_util::rt::TokioIo;
 use opentelemetry_http::{HttpClient, HttpError};
 use tokio::net::TcpStream;
 
-/// How long it may take.
-const TIMEOUT: Duration = Duration::from_secs(5);
+use super::TIMEOUT;
 
 /// Bytes of an answer: it has little to say.
 const LONGEST: usize = 64 << 10;

@@ -14,7 +14,7 @@ use std::{
 
 use ::h2::RecvStream;
 use bytes::Bytes;
-use http::{HeaderName, Method, Request, StatusCode, Uri, Version, header, response, uri::Scheme};
+use http::{HeaderMap, HeaderName, Method, Request, StatusCode, Uri, Version, header, response, uri::Scheme};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::task::JoinHandle;
 use witgate_core::request::Head;
@@ -104,10 +104,7 @@ fn length(parts: &mut response::Parts, method: &Method) -> Result<Option<u64>, M
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Malformed::new("a switch of protocols, which HTTP/2 does not have"));
     }
-    let strange: Vec<HeaderName> = parts.headers.keys().filter(|name| !may_begin(name)).cloned().collect();
-    for name in strange {
-        parts.headers.remove(name);
-    }
+    keep(&mut parts.headers, may_begin);
     if parts.status == StatusCode::NO_CONTENT {
         parts.headers.remove(header::CONTENT_LENGTH);
     }
@@ -120,6 +117,14 @@ fn length(parts: &mut response::Parts, method: &Method) -> Result<Option<u64>, M
     match (length, lengths.next()) {
         (Some(length), None) => Ok(Some(length)),
         _ => Err(Malformed::new("a length that is no number, or two of them")),
+    }
+}
+
+/// Removes the fields that may not go on.
+fn keep(fields: &mut HeaderMap, may: impl Fn(&HeaderName) -> bool) {
+    let strange: Vec<HeaderName> = fields.keys().filter(|name| !may(name)).cloned().collect();
+    for name in strange {
+        fields.remove(name);
     }
 }
 
@@ -194,10 +199,7 @@ impl Incoming {
                     };
                     self.state = State::Done;
                     let Some(mut trailers) = trailers else { return Poll::Ready(None) };
-                    let strange: Vec<HeaderName> = trailers.keys().filter(|name| !may_trail(name)).cloned().collect();
-                    for name in strange {
-                        trailers.remove(name);
-                    }
+                    keep(&mut trailers, may_trail);
                     return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
                 }
                 State::Done => return Poll::Ready(None),

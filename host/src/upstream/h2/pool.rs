@@ -38,6 +38,18 @@ struct Coming {
     failed: OnceCell<(io::ErrorKind, String, bool)>,
 }
 
+/// What a request that found no room may expect.
+enum Outlook {
+    /// Another one makes a session.
+    Coming(Rc<Coming>),
+    /// A session may take more streams, and nobody knows yet.
+    RoomSoon,
+    /// The endpoint chooses connections that are one request's each.
+    Alone,
+    /// It has to make a session.
+    Nothing,
+}
+
 /// Ends the waiting of others, however the making ends.
 struct Making<'u> {
     upstreams: &'u Upstreams,
@@ -86,9 +98,16 @@ impl Sessions {
         able.max_by_key(|session| session.streams()).map(Session::begin)
     }
 
-    /// Whether one of them may take more streams, and nobody knows yet.
-    fn may_have_room_soon(&self, tls: Option<&Arc<tls::Client>>) -> bool {
-        self.open.iter().any(|session| session.suits(tls) && !session.is_settled())
+    /// What to do where nothing has room now.
+    fn outlook(&self, target: &Target<'_>) -> Outlook {
+        let is_unsettled = |session: &Rc<Session>| session.suits(target.tls) && !session.is_settled();
+        let alone = target.protocol == Protocol::Auto && self.is_http1;
+        match &self.coming {
+            Some(coming) if !alone => Outlook::Coming(Rc::clone(coming)),
+            _ if self.open.iter().any(is_unsettled) => Outlook::RoomSoon,
+            _ if alone => Outlook::Alone,
+            _ => Outlook::Nothing,
+        }
     }
 
     /// Whether nothing of it is left, and nobody waits to be told of more.
@@ -132,23 +151,25 @@ pub async fn join_or_connect(
     let joined = async {
         let mut place = None;
         loop {
-            let (coming, freed) = upstreams.with_sessions(target.endpoint, |s| (s.coming.clone(), Rc::clone(&s.freed)));
-            let alone = target.protocol == Protocol::Auto && upstreams.with_sessions(target.endpoint, |s| s.is_http1);
-            if let Some(coming) = coming.filter(|_| !alone) {
-                place = None;
-                coming.over.notified().await;
-                coming.outcome()?;
-            }
             if let Some(channel) = upstreams.at_once(target) {
                 return Ok((channel, true));
             }
-            if !alone && upstreams.with_sessions(target.endpoint, |sessions| sessions.coming.is_some()) {
-                continue;
-            }
-            if upstreams.with_sessions(target.endpoint, |sessions| sessions.may_have_room_soon(target.tls)) {
-                freed.notified().await;
-                continue;
-            }
+            let (outlook, freed) =
+                upstreams.with_sessions(target.endpoint, |s| (s.outlook(target), Rc::clone(&s.freed)));
+            let alone = match outlook {
+                Outlook::Coming(coming) => {
+                    place = None;
+                    coming.over.notified().await;
+                    coming.outcome()?;
+                    continue;
+                }
+                Outlook::RoomSoon => {
+                    freed.notified().await;
+                    continue;
+                }
+                Outlook::Alone => true,
+                Outlook::Nothing => false,
+            };
             if let (Some(circuit), None) = (circuit, &place) {
                 place = upstreams.place_at_once(circuit);
                 if place.is_none() {

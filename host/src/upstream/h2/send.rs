@@ -9,7 +9,10 @@ use ::h2::SendStream;
 use bytes::Bytes;
 use http_body::Body as _;
 
-use super::super::{RequestBody, h1::may_trail};
+use super::{
+    super::{RequestBody, h1::may_trail},
+    keep,
+};
 
 /// Why sending ended before the body did.
 #[derive(Debug)]
@@ -71,10 +74,7 @@ impl Sending {
                     }
                     Err(frame) => {
                         let Ok(mut trailers) = frame.into_trailers() else { continue };
-                        let strange: Vec<_> = trailers.keys().filter(|name| !may_trail(name)).cloned().collect();
-                        for name in strange {
-                            trailers.remove(name);
-                        }
+                        keep(&mut trailers, may_trail);
                         return Poll::Ready(self.stream.send_trailers(trailers).map_err(SendError::from));
                     }
                 },
